@@ -1,0 +1,99 @@
+//! Is the new content what the target holds already?
+
+use std::io;
+
+use super::target::Target;
+use crate::options::{Committed, Durability, WriteOptions};
+use crate::sys::{File, Kind};
+use crate::{Error, Result};
+
+/// The new content, in memory or staged.
+pub(crate) enum Content<'a> {
+    Bytes(&'a [u8]),
+    Staged(&'a File, u64),
+}
+
+impl Content<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Staged(_, len) => *len,
+        }
+    }
+
+    fn matches(&self, at: u64, theirs: &[u8], scratch: &mut [u8]) -> io::Result<bool> {
+        match self {
+            Content::Bytes(bytes) => {
+                let ours = usize::try_from(at).ok().and_then(|at| bytes.get(at..at + theirs.len()));
+                Ok(ours == Some(theirs))
+            }
+            Content::Staged(file, _) => {
+                let ours = scratch.get_mut(..theirs.len()).unwrap_or_default();
+                read_full(file, ours, at).map(|len| len == theirs.len() && ours == theirs)
+            }
+        }
+    }
+}
+
+/// If the target holds the same bytes, with the permissions that are asked for, makes it durable
+/// and says so. A target that can't be read is taken to differ.
+pub(crate) fn unchanged(
+    target: &Target,
+    content: &Content<'_>,
+    options: &WriteOptions,
+) -> Result<Option<Committed>> {
+    let Some(file) = same(target, content, options).unwrap_or(None) else { return Ok(None) };
+    let fail = |operation| move |e| Error::io(operation, &target.path, e);
+    let stat = file.stat().map_err(fail("inspect"))?;
+    let kind = file.fs_kind(&stat).map_err(fail("inspect"))?;
+    if options.durability != Durability::None {
+        file.sync().map_err(fail("sync"))?;
+    }
+    let reached = match options.durability {
+        Durability::Full => match target.dir.sync().map_err(fail("sync the directory of"))? {
+            true => Durability::Full,
+            false => Durability::Data,
+        },
+        asked => asked,
+    };
+    Ok(Some(Committed { durability: kind.limit(reached), unchanged: true }))
+}
+
+fn same(target: &Target, content: &Content<'_>, options: &WriteOptions) -> io::Result<Option<File>> {
+    let Some(existing) = &target.existing else { return Ok(None) };
+    let asked = options.permissions.as_ref().map(super::mode_of_permissions);
+    let candidate = existing.stat.kind == Kind::File
+        && existing.stat.size == content.len()
+        && asked.is_none_or(|mode| mode == existing.stat.mode);
+    if !candidate {
+        return Ok(None);
+    }
+    let file = target.dir.open_file(&target.name)?;
+    if file.stat()?.id != existing.stat.id {
+        return Ok(None);
+    }
+    let (mut theirs, mut scratch) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut at = 0;
+    loop {
+        let read = read_full(&file, &mut theirs, at)?;
+        if read == 0 {
+            return Ok((at == content.len()).then_some(file));
+        }
+        if !content.matches(at, &theirs[..read], &mut scratch)? {
+            return Ok(None);
+        }
+        at += read as u64;
+    }
+}
+
+/// Fills the buffer as far as the file goes.
+fn read_full(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,162 @@
+//! The moment that counts: from staged to in place, and the truth about what happened.
+
+use std::ffi::OsStr;
+use std::io;
+
+use super::names::{self, Role};
+use super::stage::{Staged, StagedName, TRIES};
+use crate::options::{Committed, Durability, WriteOptions};
+use crate::sys::{self, FsKind};
+use crate::{Error, ErrorKind, Result, TargetState};
+
+/// What came of a rename or link that reported an error.
+enum Outcome {
+    NotDone,
+    Done,
+    Unknown,
+}
+
+impl Staged {
+    /// Makes the staged content the target.
+    pub(crate) fn publish(mut self, options: &WriteOptions) -> Result<Committed> {
+        self.finish(options)?;
+        let kind = self.file.fs_kind(&self.stat).map_err(|e| Error::io("inspect", &self.target.path, e))?;
+        self.put_in_place(options, kind)?;
+        let Staged { target, file, .. } = self;
+        // Closing gives up the lock, which would be in the way of the application's own.
+        drop(file);
+        let reached = match options.durability {
+            Durability::Full => match target.dir.sync() {
+                Ok(true) => Durability::Full,
+                Ok(false) => Durability::Data,
+                Err(e) => {
+                    let error = Error::io("sync the directory of", &target.path, e);
+                    return Err(error.with_target(TargetState::Replaced));
+                }
+            },
+            asked => asked,
+        };
+        Ok(Committed { durability: kind.limit(reached), unchanged: false })
+    }
+
+    fn put_in_place(&mut self, options: &WriteOptions, kind: FsKind) -> Result<()> {
+        if options.create_new {
+            return self.create_target(kind);
+        }
+        if self.name.is_none() && self.target.existing.is_none() {
+            match self.link(&self.target.name, kind) {
+                // Somebody else created it meanwhile: then this save replaces that one.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                linked => return linked,
+            }
+        }
+        self.give_name(kind)?;
+        self.rename(kind)
+    }
+
+    /// Links the unnamed file; the name must be free.
+    fn link(&self, name: &OsStr, kind: FsKind) -> Result<()> {
+        let linked = self.file.link_as(&self.target.dir, name);
+        self.judge(linked, name, kind)
+    }
+
+    fn give_name(&mut self, kind: FsKind) -> Result<()> {
+        if self.name.is_some() {
+            return Ok(());
+        }
+        // Before it has a name, so that no recovery can mistake it for an orphan.
+        self.file.try_lock().map_err(|e| Error::io("lock the staged file of", &self.target.path, e))?;
+        let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
+        for _ in 0..TRIES {
+            let name = names::fresh(Role::Stage);
+            let linked = self.file.link_as(&self.target.dir, &name);
+            if matches!(self.outcome(&linked, &name, kind), Outcome::Done) {
+                self.name = Some(StagedName::new(&self.target.dir, name));
+                return Ok(());
+            }
+            match linked {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                // The target is untouched; if the name exists after all, recovery finds it.
+                linked => {
+                    error = linked.err().unwrap_or(error);
+                    break;
+                }
+            }
+        }
+        Err(Error::io("create a file beside", &self.target.path, error))
+    }
+
+    fn rename(&mut self, kind: FsKind) -> Result<()> {
+        let Some(from) = self.name.take() else { return Ok(()) };
+        let renamed = self.target.dir.rename(from.as_name(), &self.target.name);
+        let judged = self.judge(renamed, &self.target.name, kind);
+        from.settle(&judged);
+        judged
+    }
+
+    /// Creates the target's name, which must be free.
+    fn create_target(&mut self, kind: FsKind) -> Result<()> {
+        let Some(from) = self.name.take() else {
+            return self.link(&self.target.name, kind);
+        };
+        let dir = &self.target.dir;
+        match dir.rename_new(from.as_name(), &self.target.name) {
+            // Two names for a moment; dropping `from` removes the staged one.
+            Err(e) if sys::is_unsupported(&e) => {
+                let linked = dir.link(from.as_name(), &self.target.name);
+                self.judge(linked, &self.target.name, kind)
+            }
+            renamed => {
+                let judged = self.judge(renamed, &self.target.name, kind);
+                from.settle(&judged);
+                judged
+            }
+        }
+    }
+
+    fn judge(&self, done: io::Result<()>, name: &OsStr, kind: FsKind) -> Result<()> {
+        let outcome = self.outcome(&done, name, kind);
+        let (Err(e), path) = (done, &self.target.path) else { return Ok(()) };
+        match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::NotDone if e.kind() == io::ErrorKind::ResourceBusy => {
+                Err(Error::mount_point(path, Some(e)))
+            }
+            Outcome::NotDone => Err(Error::io("put the new content in place at", path, e)),
+            Outcome::Unknown => {
+                Err(Error::io("put the new content in place at", path, e).with_target(TargetState::Unknown))
+            }
+        }
+    }
+
+    /// An error may be a lost reply to something that was done. The name itself tells, on a
+    /// local file system; over a network only a hit proves anything.
+    fn outcome(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
+        let Err(e) = done else { return Outcome::Done };
+        if sys::is_not_done(e, kind.remote) {
+            return Outcome::NotDone;
+        }
+        match self.target.dir.stat_at(name) {
+            Ok(found) if found.id == self.stat.id => Outcome::Done,
+            Ok(_) if !kind.remote => Outcome::NotDone,
+            Err(e) if !kind.remote && e.kind() == io::ErrorKind::NotFound => Outcome::NotDone,
+            _ => Outcome::Unknown,
+        }
+    }
+}
+
+impl StagedName {
+    /// After a rename: removed if it certainly failed, otherwise not ours any more.
+    fn settle(self, renamed: &Result<()>) {
+        let failed = renamed.as_ref().is_err_and(|e| e.target() == TargetState::Unchanged);
+        if !failed {
+            self.leave();
+        }
+    }
+}
+
+impl FsKind {
+    pub(crate) fn limit(self, reached: Durability) -> Durability {
+        if self.volatile { Durability::None } else { reached }
+    }
+}

@@ -1,0 +1,156 @@
+//! From a path to the directory and name that a save will replace, checked before anything is
+//! written.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::options::{Symlinks, WriteOptions};
+use crate::sys::{self, Dir, Existing, Kind};
+use crate::{Error, ErrorKind, Result};
+
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// Where a save goes. `dir` is the parent of the *resolved* name.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) name: OsString,
+    /// The path as the caller gave it, for messages.
+    pub(crate) path: PathBuf,
+    /// The regular file (or, under [`Symlinks::Replace`], link) that stands there now.
+    pub(crate) existing: Option<Existing>,
+}
+
+impl Target {
+    /// Opens the parent, follows links as the options say, and refuses what can't be replaced.
+    pub(crate) fn resolve(path: &Path, options: &WriteOptions) -> Result<Target> {
+        let (parent, name) = split(path)?;
+        let dir = Arc::new(open_parent(path, parent, options.create_parents)?);
+        let mut target = Target { dir, name: name.to_owned(), path: path.to_owned(), existing: None };
+        target.look(options)?;
+        if options.create_new && target.existing.is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "create", path));
+        }
+        target.settle_links(options)?;
+        target.refuse_what_is_no_file()?;
+        Ok(target)
+    }
+
+    /// Looks at what stands at the name.
+    pub(crate) fn look(&mut self, options: &WriteOptions) -> Result<()> {
+        self.existing = match self.dir.look(&self.name, !options.forget_metadata) {
+            Ok(existing) => Some(existing),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(Error::io("inspect", &self.path, e)),
+        };
+        Ok(())
+    }
+
+    fn is_link(&self) -> bool {
+        self.existing.as_ref().is_some_and(|existing| existing.stat.kind == Kind::Symlink)
+    }
+
+    fn settle_links(&mut self, options: &WriteOptions) -> Result<()> {
+        match options.symlinks {
+            Symlinks::Replace => return Ok(()),
+            Symlinks::Refuse if self.is_link() => {
+                return Err(Error::new(ErrorKind::InvalidPath, "save through the link", &self.path));
+            }
+            _ => {}
+        }
+        for _ in 0..MAX_LINKS {
+            if !self.is_link() {
+                return Ok(());
+            }
+            self.follow_one(options)?;
+        }
+        Err(Error::new(ErrorKind::InvalidPath, "follow the loop of links at", &self.path))
+    }
+
+    /// One step along a link, which the kernel would take too.
+    fn follow_one(&mut self, options: &WriteOptions) -> Result<()> {
+        self.refuse_planted_link()?;
+        let fail = |e| Error::io("follow the link", &self.path, e);
+        let text = self.dir.read_link(&self.name).map_err(fail)?;
+        let Ok((parent, name)) = split(&text) else {
+            // Such a link can only mean a directory, if anything.
+            return Err(match self.dir.stat_through(&self.name) {
+                Ok(_) => Error::new(ErrorKind::IsADirectory, "replace", &self.path),
+                Err(_) => Error::new(ErrorKind::InvalidPath, "follow the link", &self.path),
+            });
+        };
+        let name = name.to_owned();
+        let dir = match self.dir.open_at(parent) {
+            Err(e) if options.create_parents && e.kind() == std::io::ErrorKind::NotFound => {
+                super::parents::create(&self.dir, parent).map_err(fail)?
+            }
+            opened => opened.map_err(fail)?,
+        };
+        let came_from = std::mem::replace(&mut self.dir, Arc::new(dir));
+        let came_by = std::mem::replace(&mut self.name, name);
+        self.look(options)?;
+        if self.existing.is_none() {
+            self.refuse_magic(&came_from, &came_by)?;
+        }
+        Ok(())
+    }
+
+    /// In a directory like `/tmp`, a link of somebody else's may lead anywhere. The kernel's
+    /// own rule (`fs.protected_symlinks`), which can be off.
+    fn refuse_planted_link(&self) -> Result<()> {
+        const STICKY_AND_WORLD_WRITABLE: u32 = 0o1002;
+        let Some(link) = &self.existing else { return Ok(()) };
+        let dir = self.dir.stat().map_err(|e| Error::io("inspect the directory of", &self.path, e))?;
+        let shared = dir.mode & STICKY_AND_WORLD_WRITABLE == STICKY_AND_WORLD_WRITABLE;
+        if shared && link.stat.uid != dir.uid && link.stat.uid != sys::effective_uid() {
+            return Err(Error::new(ErrorKind::PermissionDenied, "follow another user's link", &self.path));
+        }
+        Ok(())
+    }
+
+    /// The text of a link in `/proc` may be no path: what it leads to exists all the same.
+    fn refuse_magic(&self, came_from: &Dir, came_by: &OsStr) -> Result<()> {
+        match came_from.stat_through(came_by) {
+            Ok(stat) if stat.kind != Kind::Dir => {
+                Err(Error::new(ErrorKind::InvalidPath, "replace the FIFO, socket or device", &self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_what_is_no_file(&self) -> Result<()> {
+        let Some(existing) = &self.existing else { return Ok(()) };
+        let refuse = |kind, operation| Err(Error::new(kind, operation, &self.path));
+        match existing.stat.kind {
+            Kind::Dir => refuse(ErrorKind::IsADirectory, "replace"),
+            Kind::Other => refuse(ErrorKind::InvalidPath, "replace the FIFO, socket or device"),
+            Kind::File | Kind::Symlink if existing.stat.mount_root => {
+                Err(Error::mount_point(&self.path, None))
+            }
+            Kind::File | Kind::Symlink => Ok(()),
+        }
+    }
+}
+
+/// Parent and last component. `Path::file_name` is not enough: it passes over a trailing slash
+/// and a trailing `.`.
+fn split(path: &Path) -> Result<(&Path, &OsStr)> {
+    let invalid = || Error::new(ErrorKind::InvalidPath, "save to", path);
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_separator = |b: &u8| std::path::is_separator(char::from(*b));
+    let last = bytes.rsplit(is_separator).next().unwrap_or_default();
+    if last.is_empty() || last == b"." || bytes.contains(&0) {
+        return Err(invalid());
+    }
+    match path.components().next_back() {
+        Some(Component::Normal(name)) => Ok((path.parent().unwrap_or(Path::new("")), name)),
+        _ => Err(invalid()),
+    }
+}
+
+fn open_parent(path: &Path, parent: &Path, create: bool) -> Result<Dir> {
+    let opened = if create { super::parents::open_or_create(parent) } else { Dir::open(parent) };
+    opened.map_err(|e| Error::io("open the directory of", path, e))
+}

@@ -1,0 +1,242 @@
+//! Start-up: settling what a crash left behind.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::atomic::names::{self, Role};
+use crate::atomic::sweep::{Judge, Verdict};
+use crate::sys::{Dir, Kind};
+use crate::{Error, Result};
+
+/// Settles what crashed saves left below `root`. For the start of a program, before its first
+/// save; safe at any other time too.
+///
+/// Staged files whose writers died are removed. Those of live writers, in this or any other
+/// process, are left alone: a writer holds a kernel lock on its staged file, which ends with it.
+/// Where a save was cut short, the target holds complete old or complete new content with or
+/// without this; recovery only tidies up.
+///
+/// Judged are only entries with a name of ours ([`is_remnant`](crate::is_remnant)) that belong to
+/// the effective user and are not writable by everybody; a look-alike of another user is not
+/// touched. So what a privileged program leaves when it is killed in the microseconds between
+/// naming and renaming a file that it saves *for another user* stays, as does that of a file with
+/// mode 0666. Links are not followed. The cost is one directory listing for each folder below
+/// `root`, and a few system calls for each remnant.
+///
+/// Can be killed anywhere and run again.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let data = dir.path();
+/// let recovery = durafile::recover(data)?;
+/// for path in recovery.removed() {
+///     eprintln!("removed the rest of an interrupted save: {}", path.display());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// If `root` can't be opened or listed, or the disk fails. Folders and remnants that the caller
+/// has no right to are not errors; [`Recovery::unreadable`] lists them.
+pub fn recover(root: impl AsRef<Path>) -> Result<Recovery> {
+    RecoveryOptions::new().run(root)
+}
+
+/// How to recover; a builder, passed by value.
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `run`"]
+pub struct RecoveryOptions {
+    recursive: bool,
+    min_age: Duration,
+    dry_run: bool,
+}
+
+impl Default for RecoveryOptions {
+    fn default() -> RecoveryOptions {
+        RecoveryOptions::new()
+    }
+}
+
+impl RecoveryOptions {
+    /// The defaults: all folders below the root, remnants of any age, for real.
+    pub const fn new() -> RecoveryOptions {
+        RecoveryOptions { recursive: true, min_age: Duration::ZERO, dry_run: false }
+    }
+
+    /// Whether to look into folders below the root. Default: true.
+    pub fn recursive(mut self, yes: bool) -> Self {
+        self.recursive = yes;
+        self
+    }
+
+    /// Take remnants that changed more recently for in use. Default: zero.
+    ///
+    /// Needed only where the file system has no locks: there nothing else can tell a dead writer
+    /// from a live one, and with zero every remnant counts as in use.
+    pub fn min_age(mut self, age: Duration) -> Self {
+        self.min_age = age;
+        self
+    }
+
+    /// Report what would be done and do nothing. Default: false.
+    pub fn dry_run(mut self, yes: bool) -> Self {
+        self.dry_run = yes;
+        self
+    }
+
+    /// [`recover`] with these options.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn run(&self, root: impl AsRef<Path>) -> Result<Recovery> {
+        let root = root.as_ref();
+        let mut walk = Walk {
+            root,
+            dir: Dir::open(root).map_err(|e| Error::io("open", root, e))?,
+            judge: Judge { min_age: self.min_age, dry_run: self.dry_run },
+            pending: Vec::new(),
+            found: Recovery::default(),
+        };
+        walk.visit(&walk.dir.open_at(Path::new("")).map_err(|e| Error::io("open", root, e))?, Path::new(""))?;
+        while let Some(folder) = walk.pending.pop().filter(|_| self.recursive) {
+            walk.descend(&folder)?;
+        }
+        Ok(walk.found.sorted())
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    dir: Dir,
+    judge: Judge,
+    /// Folders to look into, relative to the root.
+    pending: Vec<PathBuf>,
+    found: Recovery,
+}
+
+impl Walk<'_> {
+    fn descend(&mut self, folder: &Path) -> Result<()> {
+        match self.dir.open_beneath(folder) {
+            Ok(dir) => self.visit(&dir, folder),
+            // Removed, or replaced by a link, since it was listed.
+            Err(e) if crate::sys::is_gone(&e) => Ok(()),
+            Err(e) => self.pass_over(folder, e),
+        }
+    }
+
+    fn pass_over(&mut self, folder: &Path, e: std::io::Error) -> Result<()> {
+        let path = self.root.join(folder);
+        if !crate::sys::is_forbidden(&e) {
+            return Err(Error::io("open", &path, e));
+        }
+        self.found.unreadable.push(path);
+        Ok(())
+    }
+
+    fn visit(&mut self, dir: &Dir, folder: &Path) -> Result<()> {
+        let entries = match dir.entries() {
+            Ok(entries) => entries,
+            Err(e) if folder.as_os_str().is_empty() => return Err(Error::io("list", self.root, e)),
+            Err(e) => return self.pass_over(folder, e),
+        };
+        let mut remnants = Vec::new();
+        for entry in entries {
+            let (name, kind) = entry.map_err(|e| Error::io("list", &self.root.join(folder), e))?;
+            let is_dir = |name: &OsStr| dir.stat_at(name).is_ok_and(|stat| stat.kind == Kind::Dir);
+            match names::role_of(&name) {
+                Some(role) => remnants.push((role, name)),
+                None if kind == Some(Kind::Dir) => self.pending.push(folder.join(name)),
+                None if kind.is_none() && is_dir(&name) => self.pending.push(folder.join(name)),
+                None => {}
+            }
+        }
+        // After the listing: removing entries while listing may make the system skip some.
+        for (role, name) in remnants {
+            self.settle(dir, role, &name, folder)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, dir: &Dir, role: Role, name: &OsStr, folder: &Path) -> Result<()> {
+        let path = self.root.join(folder).join(name);
+        let verdict = match role {
+            Role::Stage => self.judge.settle_stage(dir, name),
+        };
+        match verdict.map_err(|e| Error::io("settle", &path, e))? {
+            Verdict::Ignored => {}
+            Verdict::InUse => self.found.in_use.push(path),
+            Verdict::Removed => self.found.removed.push(path),
+            Verdict::Unreadable => self.found.unreadable.push(path),
+        }
+        Ok(())
+    }
+}
+
+/// What a recovery found and did; every path that it settled, sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "it says what was settled and what could not be looked at"]
+pub struct Recovery {
+    removed: Vec<PathBuf>,
+    completed: Vec<PathBuf>,
+    rolled_back: Vec<PathBuf>,
+    in_use: Vec<PathBuf>,
+    quarantined: Vec<PathBuf>,
+    unreadable: Vec<PathBuf>,
+}
+
+impl Recovery {
+    /// Whether nothing had to be settled. Live writers don't count.
+    pub fn is_clean(&self) -> bool {
+        [&self.removed, &self.completed, &self.rolled_back, &self.quarantined]
+            .iter()
+            .all(|list| list.is_empty())
+    }
+
+    /// Orphaned staged content, removed.
+    pub fn removed(&self) -> &[PathBuf] {
+        &self.removed
+    }
+
+    /// Changes that were decided before the crash and have been finished.
+    pub fn completed(&self) -> &[PathBuf] {
+        &self.completed
+    }
+
+    /// Changes that were begun and not decided, and have been undone.
+    pub fn rolled_back(&self) -> &[PathBuf] {
+        &self.rolled_back
+    }
+
+    /// What belongs to a live writer, or may, and was left alone.
+    pub fn in_use(&self) -> &[PathBuf] {
+        &self.in_use
+    }
+
+    /// What could not be decided and was moved aside. Never after a mere crash.
+    pub fn quarantined(&self) -> &[PathBuf] {
+        &self.quarantined
+    }
+
+    /// Folders that could not be looked into and remnants that could not be opened or removed,
+    /// for want of rights.
+    pub fn unreadable(&self) -> &[PathBuf] {
+        &self.unreadable
+    }
+
+    fn sorted(mut self) -> Recovery {
+        for list in [
+            &mut self.removed,
+            &mut self.completed,
+            &mut self.rolled_back,
+            &mut self.in_use,
+            &mut self.quarantined,
+            &mut self.unreadable,
+        ] {
+            list.sort();
+        }
+        self
+    }
+}

@@ -1,0 +1,80 @@
+//! The only door to the operating system.
+//!
+//! Everything that changes a file system goes through a function of this module, relative to
+//! an open directory. With the feature `crash_testing` each of them passes [`record`], which
+//! logs it and can make it fail; without the feature that code does not exist.
+
+/// Performs one state-changing call, by way of the recorder where there is one.
+#[cfg(feature = "crash_testing")]
+macro_rules! record {
+    ($op:expr, $call:expr) => {{
+        #[allow(unused_imports)]
+        use crate::sys::record::Op;
+        crate::sys::record::perform(|| $op, || $call)
+    }};
+}
+#[cfg(not(feature = "crash_testing"))]
+macro_rules! record {
+    ($op:expr, $call:expr) => {
+        $call
+    };
+}
+
+#[cfg(feature = "crash_testing")]
+pub(crate) mod record;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(unix)]
+mod unix;
+#[cfg(target_os = "linux")]
+mod write_out;
+
+#[cfg(unix)]
+pub(crate) use unix::*;
+
+use std::time::SystemTime;
+
+/// What kind of thing a name leads to, links not followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Other,
+}
+
+/// What makes two handles the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FileId {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) kind: Kind,
+    pub(crate) id: FileId,
+    pub(crate) size: u64,
+    pub(crate) nlink: u64,
+    /// Permission bits with setuid, setgid and sticky.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// The last change of content or metadata, which nobody can set back.
+    pub(crate) changed: SystemTime,
+    /// A mount, by an id that is never reused while the system runs; none where the kernel is
+    /// older than 6.8.
+    pub(crate) mount: Option<u64>,
+    /// Something is mounted on this very name.
+    pub(crate) mount_root: bool,
+}
+
+/// What a file system can be trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FsKind {
+    /// It lives in memory: nothing survives power loss.
+    pub(crate) volatile: bool,
+    /// A reply can be lost, so that the outcome of a rename isn't known from its error.
+    pub(crate) remote: bool,
+}
