@@ -118,7 +118,9 @@ impl ErrorKind {
                 "Your disk quota is used up; delete something of yours and save again."
             }
             ErrorKind::ReadOnlyFilesystem => "The disk is mounted read-only; choose another place.",
-            ErrorKind::InvalidPath => "A file can't be saved under that name; choose another.",
+            ErrorKind::InvalidPath => {
+                "A file can't be saved under that name, or through the link that is there; choose another."
+            }
             ErrorKind::IsADirectory => "A folder has that name; choose another.",
             ErrorKind::NotADirectory => "A part of the path is a file and not a folder; check the path.",
             ErrorKind::TooLarge => "The content is larger than allowed; nothing was saved.",
@@ -347,6 +349,22 @@ impl Error {
     /// The target is a mount point: busy for as long as it is mounted.
     pub(crate) fn mount_point(path: &Path, cause: Option<io::Error>) -> Error {
         Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(Cause::from))
+    }
+
+    /// The rename or link that publishes failed.
+    pub(crate) fn publish(path: &Path, cause: io::Error) -> Error {
+        match cause.kind() {
+            io::ErrorKind::ResourceBusy => Error::mount_point(path, Some(cause)),
+            _ => Error::io("put the new content in place at", path, cause),
+        }
+    }
+
+    /// The same error with the state of each file of a set.
+    pub(crate) fn with_files(mut self, files: Vec<(PathBuf, TargetState)>) -> Error {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.files = files;
+        }
+        self
     }
 
     /// The same error, saying what the target holds. Only for an error that nobody else holds yet.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::atomic::{Content, Staged, Target, unchanged};
 use crate::options::{Committed, WriteOptions};
-use crate::{Error, ErrorKind, Result};
+use crate::{CancelToken, Error, ErrorKind, Result};
 
 /// Replaces or creates the file at `path`, atomically and durably.
 ///
@@ -32,11 +32,11 @@ pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<Commi
 /// Replaces or creates the file at `path` with `value` as JSON, atomically and durably.
 ///
 /// The text goes straight into the staged file and is never held in memory. The bytes are those
-/// of `serde_json::to_vec`. See [`write`] for what is promised.
+/// of `serde_json::to_vec`. See [`write()`] for what is promised.
 ///
 /// # Errors
 ///
-/// As [`write`], and [`Serialize`](ErrorKind::Serialize) if the value can't be JSON.
+/// As [`write()`], and [`Serialize`](ErrorKind::Serialize) if the value can't be JSON.
 #[cfg(feature = "json")]
 pub fn write_json<T: serde::Serialize + ?Sized>(path: impl AsRef<Path>, value: &T) -> Result<Committed> {
     WriteOptions::new().write_json(path, value)
@@ -50,9 +50,7 @@ impl WriteOptions {
     /// As there.
     pub fn write(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<Committed> {
         let (path, contents) = (path.as_ref(), contents.as_ref());
-        if self.size_limit.is_some_and(|limit| contents.len() as u64 > limit) {
-            return Err(Error::new(ErrorKind::TooLarge, "write", path));
-        }
+        self.check_size(contents, path)?;
         let target = Target::resolve(path, self)?;
         if self.skip_unchanged {
             if let Some(committed) = unchanged(&target, &Content::Bytes(contents), self)? {
@@ -60,7 +58,7 @@ impl WriteOptions {
             }
         }
         let mut staged = Staged::create(target, self)?;
-        staged.write_all_at(contents, 0, self)?;
+        staged.stream.write_whole(contents)?;
         staged.publish(self)
     }
 
@@ -76,18 +74,8 @@ impl WriteOptions {
         value: &T,
     ) -> Result<Committed> {
         let mut file = self.open(path)?;
-        let written = if self.pretty {
-            serde_json::to_writer_pretty(&mut file, value)
-        } else {
-            serde_json::to_writer(&mut file, value)
-        };
-        match written {
-            Ok(()) => file.commit(),
-            Err(e) => Err(match file.failed {
-                Some(ref cause) => cause.clone(),
-                None => Error::caused(ErrorKind::Serialize, "serialize", file.path(), e),
-            }),
-        }
+        file.staged.stream.write_json(value, self.pretty)?;
+        file.commit()
     }
 
     /// Saves everything that `reader` gives, in constant memory.
@@ -100,18 +88,21 @@ impl WriteOptions {
         let mut file = self.open(path)?;
         let mut chunk = vec![0; CHUNK];
         loop {
+            CancelToken::check(self.cancel.as_ref(), file.path())?;
             let read = match reader.read(&mut chunk) {
                 Ok(0) => return file.commit(),
                 Ok(read) => read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
+                    // The reader may have looked at the token, too.
+                    CancelToken::check(self.cancel.as_ref(), file.path())?;
                     return Err(Error::caused(ErrorKind::Reader, "read the new content of", file.path(), e));
                 }
             };
             let Some(data) = chunk.get(..read) else {
                 return Err(Error::new(ErrorKind::Reader, "read the new content of", file.path()));
             };
-            file.write_all(data).map_err(|e| Error::io("write", file.path(), e))?;
+            file.staged.stream.write(data)?;
         }
     }
 
@@ -123,15 +114,12 @@ impl WriteOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<AtomicFile> {
         let target = Target::resolve(path.as_ref(), self)?;
         let staged = Staged::create(target, self)?;
-        Ok(AtomicFile { staged, options: self.clone(), buffer: Vec::new(), start: 0, len: 0, failed: None })
+        Ok(AtomicFile { staged, options: self.clone() })
     }
 }
 
 /// What `write_from` reads at once.
 const CHUNK: usize = 256 << 10;
-
-/// Smaller writes are gathered up to this size.
-const BUFFER: usize = 64 << 10;
 
 /// A stream of new content for a file, which replaces the old in one step.
 ///
@@ -154,12 +142,6 @@ const BUFFER: usize = 64 << 10;
 pub struct AtomicFile {
     staged: Staged,
     options: WriteOptions,
-    /// Not written yet; belongs at `start`. The stream's position is at its end.
-    buffer: Vec<u8>,
-    start: u64,
-    /// The furthest position that was written.
-    len: u64,
-    failed: Option<Error>,
 }
 
 impl AtomicFile {
@@ -183,15 +165,16 @@ impl AtomicFile {
     ///
     /// As [`write`](crate::write()); also that of an earlier write of this stream.
     pub fn commit(mut self) -> Result<Committed> {
-        self.check()?;
-        self.flush_buffer()?;
-        let AtomicFile { mut staged, options, len, .. } = self;
+        self.staged.stream.finish()?;
+        let AtomicFile { mut staged, options } = self;
         // The target may have been replaced since the stream was opened.
         staged.target.look(&options)?;
         if options.skip_unchanged {
-            if let Some(committed) =
-                unchanged(&staged.target, &Content::Staged(staged.file(), len), &options)?
-            {
+            if let Some(committed) = unchanged(
+                &staged.target,
+                &Content::Staged(staged.stream.file(), staged.stream.len()),
+                &options,
+            )? {
                 staged.discard()?;
                 return Ok(committed);
             }
@@ -208,82 +191,23 @@ impl AtomicFile {
     pub fn discard(self) -> Result<()> {
         self.staged.discard()
     }
-
-    fn check(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
-    }
-
-    fn flush_buffer(&mut self) -> Result<()> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let written = self.write_through(&buffer);
-        self.buffer = buffer;
-        self.buffer.clear();
-        written
-    }
-
-    /// Writes at `start`, past the buffer, which must be empty or the data itself.
-    fn write_through(&mut self, data: &[u8]) -> Result<()> {
-        if let Err(e) = self.staged.write_all_at(data, self.start, &self.options) {
-            self.failed = Some(e.clone());
-            return Err(e);
-        }
-        self.start += data.len() as u64;
-        Ok(())
-    }
-
-    fn position(&self) -> u64 {
-        self.start + self.buffer.len() as u64
-    }
-
-    fn append(&mut self, data: &[u8]) -> Result<()> {
-        self.check()?;
-        let end = self.position().saturating_add(data.len() as u64);
-        if self.options.size_limit.is_some_and(|limit| end > limit) {
-            let error = Error::new(ErrorKind::TooLarge, "write", self.path());
-            self.failed = Some(error.clone());
-            return Err(error);
-        }
-        if self.buffer.len() + data.len() > BUFFER {
-            self.flush_buffer()?;
-        }
-        if data.len() >= BUFFER {
-            self.write_through(data)?;
-        } else {
-            self.buffer.extend_from_slice(data);
-        }
-        self.len = self.len.max(end);
-        Ok(())
-    }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.append(data)?;
+        self.staged.stream.write(data)?;
         Ok(data.len())
     }
 
     /// Passes the buffer on to the operating system. Nothing is durable before `commit`.
     fn flush(&mut self) -> io::Result<()> {
-        self.check()?;
-        Ok(self.flush_buffer()?)
+        Ok(self.staged.stream.finish()?)
     }
 }
 
 impl Seek for AtomicFile {
     /// As for [`std::fs::File`]: beyond the end is allowed, and the gap reads as zeros.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.check()?;
-        let (base, offset) = match to {
-            SeekFrom::Start(position) => (position, 0),
-            SeekFrom::End(offset) => (self.len, offset),
-            SeekFrom::Current(offset) => (self.position(), offset),
-        };
-        let position = base.checked_add_signed(offset).filter(|&p| i64::try_from(p).is_ok());
-        let position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        if position != self.position() {
-            self.flush_buffer()?;
-            self.start = position;
-        }
-        Ok(position)
+        self.staged.stream.seek(to)
     }
 }

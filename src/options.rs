@@ -2,6 +2,10 @@
 
 use std::fs::Permissions;
 
+use std::path::Path;
+
+use crate::{CancelToken, Error, ErrorKind, Result};
+
 /// How much of a save survives a power cut once it returned `Ok`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -31,7 +35,6 @@ pub enum Symlinks {
 
 /// What a save achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "`durability()` says whether the file system could do what was asked"]
 pub struct Committed {
     pub(crate) durability: Durability,
     pub(crate) unchanged: bool,
@@ -74,6 +77,8 @@ pub struct WriteOptions {
     pub(crate) symlinks: Symlinks,
     pub(crate) skip_unchanged: bool,
     pub(crate) size_limit: Option<u64>,
+    pub(crate) single_flush: bool,
+    pub(crate) cancel: Option<CancelToken>,
     #[cfg(feature = "json")]
     pub(crate) pretty: bool,
 }
@@ -90,6 +95,8 @@ impl WriteOptions {
             symlinks: Symlinks::Follow,
             skip_unchanged: false,
             size_limit: None,
+            single_flush: false,
+            cancel: None,
             #[cfg(feature = "json")]
             pretty: false,
         }
@@ -154,10 +161,40 @@ impl WriteOptions {
         self
     }
 
+    /// Stop with [`Cancelled`](crate::ErrorKind::Cancelled) once the token is cancelled, unless the
+    /// new content is in place by then. Default: nothing stops a save.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = Some(token.clone());
+        self
+    }
+
+    /// Save with one device flush instead of two, where that is as safe. Default: false.
+    ///
+    /// On file systems whose journal is totally ordered (ext4 with an ordinary journal of its own
+    /// and XFS), the data is written out and waited for, then renamed, and the flush of the
+    /// directory's sync makes both durable. The promise against power loss is the same; a flush
+    /// that fails is then reported after the rename, as
+    /// [`TargetState::Replaced`](crate::TargetState::Replaced). Everywhere else, and where the
+    /// system doesn't tell, this changes nothing. The mount is looked at once a second.
+    pub fn single_flush(mut self, yes: bool) -> Self {
+        self.single_flush = yes;
+        self
+    }
+
     /// Whether `write_json` indents, as `serde_json::to_vec_pretty` does. Default: false.
     #[cfg(feature = "json")]
     pub fn pretty(mut self, yes: bool) -> Self {
         self.pretty = yes;
         self
+    }
+
+    /// What is known to be too large before anything is touched.
+    pub(crate) fn check_size(&self, contents: &[u8], path: &Path) -> Result<()> {
+        match self.size_limit {
+            Some(limit) if contents.len() as u64 > limit => {
+                Err(Error::new(ErrorKind::TooLarge, "write", path))
+            }
+            _ => Ok(()),
+        }
     }
 }

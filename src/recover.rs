@@ -164,6 +164,7 @@ impl Walk<'_> {
         let path = self.root.join(folder).join(name);
         let verdict = match role {
             Role::Stage => self.judge.settle_stage(dir, name),
+            Role::StageDir => self.judge.settle_stage_dir(dir, name),
         };
         match verdict.map_err(|e| Error::io("settle", &path, e))? {
             Verdict::Ignored => {}

@@ -5,7 +5,7 @@ use std::io;
 use super::target::Target;
 use crate::options::{Committed, Durability, WriteOptions};
 use crate::sys::{File, Kind};
-use crate::{Error, Result};
+use crate::{CancelToken, Error, Result};
 
 /// The new content, in memory or staged.
 pub(crate) enum Content<'a> {
@@ -42,7 +42,7 @@ pub(crate) fn unchanged(
     content: &Content<'_>,
     options: &WriteOptions,
 ) -> Result<Option<Committed>> {
-    let Some(file) = same(target, content, options).unwrap_or(None) else { return Ok(None) };
+    let Some(file) = unchanged_file(target, content, options) else { return Ok(None) };
     let fail = |operation| move |e| Error::io(operation, &target.path, e);
     let stat = file.stat().map_err(fail("inspect"))?;
     let kind = file.fs_kind(&stat).map_err(fail("inspect"))?;
@@ -57,6 +57,11 @@ pub(crate) fn unchanged(
         asked => asked,
     };
     Ok(Some(Committed { durability: kind.limit(reached), unchanged: true }))
+}
+
+/// The open file of a target that holds the same bytes.
+pub(crate) fn unchanged_file(target: &Target, content: &Content<'_>, options: &WriteOptions) -> Option<File> {
+    same(target, content, options).unwrap_or(None)
 }
 
 fn same(target: &Target, content: &Content<'_>, options: &WriteOptions) -> io::Result<Option<File>> {
@@ -75,6 +80,10 @@ fn same(target: &Target, content: &Content<'_>, options: &WriteOptions) -> io::R
     let (mut theirs, mut scratch) = (vec![0; 64 << 10], vec![0; 64 << 10]);
     let mut at = 0;
     loop {
+        if options.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+            // The save that follows says so.
+            return Ok(None);
+        }
         let read = read_full(&file, &mut theirs, at)?;
         if read == 0 {
             return Ok((at == content.len()).then_some(file));

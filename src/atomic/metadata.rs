@@ -6,9 +6,14 @@
 use std::ffi::CString;
 use std::io;
 
-use super::target::Target;
 use crate::options::WriteOptions;
-use crate::sys::{ACL, File, Kind, Stat, Xattrs};
+use crate::sys::{ACL, Existing, File, Kind, Stat, Xattrs};
+
+/// Is there anything to set, and so a reason to look at the staged file?
+pub(crate) fn is_needed(existing: Option<&Existing>, options: &WriteOptions) -> bool {
+    options.permissions.is_some()
+        || existing.is_some_and(|old| old.stat.kind == Kind::File && !options.forget_metadata)
+}
 
 /// They vouch for the old content, or grant rights to it.
 const NEVER_COPIED: [&[u8]; 3] = [b"security.capability", b"security.ima", b"security.evm"];
@@ -17,8 +22,14 @@ const NEVER_COPIED: [&[u8]; 3] = [b"security.capability", b"security.ima", b"sec
 const KEPT_MODE: u32 = 0o1777;
 
 /// Gives a staged file the metadata that its target must have.
-pub(super) fn apply(file: &File, stat: &Stat, target: &Target, options: &WriteOptions) -> io::Result<()> {
-    let old = target.existing.as_ref().filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
+/// `stat` is the staged file's own; `existing` what stands at the target's name.
+pub(crate) fn apply(
+    file: &File,
+    stat: &Stat,
+    existing: Option<&Existing>,
+    options: &WriteOptions,
+) -> io::Result<()> {
+    let old = existing.filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
     let asked = options.permissions.as_ref().map(super::mode_of_permissions);
     let Some(old) = old else {
         return match asked {

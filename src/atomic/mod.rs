@@ -4,17 +4,25 @@
 //! `docs/protocols.md` gives it with the reasons.
 
 mod compare;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod names;
 mod parents;
+pub(crate) mod places;
+mod probe;
 mod publish;
+mod remove;
 mod stage;
+mod stage_dir;
+pub(crate) mod stream;
 pub(crate) mod sweep;
+pub(crate) mod sync_set;
 mod target;
 
-pub(crate) use compare::{Content, unchanged};
-pub(crate) use stage::Staged;
-pub(crate) use target::Target;
+pub(crate) use compare::{Content, unchanged, unchanged_file};
+pub(crate) use probe::probe;
+pub(crate) use publish::{Outcome, move_into_place};
+pub(crate) use stage::{Staged, creation_mode};
+pub(crate) use target::{Target, split};
 
 #[cfg(unix)]
 fn mode_of_permissions(permissions: &std::fs::Permissions) -> u32 {

@@ -20,14 +20,17 @@ const CHECK: usize = 6;
 pub(crate) enum Role {
     /// The staged content of one file.
     Stage,
+    /// A directory in which files of a set are staged.
+    StageDir,
 }
 
 impl Role {
-    const ALL: [Role; 1] = [Role::Stage];
+    const ALL: [Role; 2] = [Role::Stage, Role::StageDir];
 
     const fn letter(self) -> char {
         match self {
             Role::Stage => 's',
+            Role::StageDir => 'b',
         }
     }
 }

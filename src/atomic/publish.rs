@@ -5,12 +5,14 @@ use std::io;
 
 use super::names::{self, Role};
 use super::stage::{Staged, StagedName, TRIES};
+use super::sync_set::Wish;
 use crate::options::{Committed, Durability, WriteOptions};
-use crate::sys::{self, FsKind};
-use crate::{Error, ErrorKind, Result, TargetState};
+use crate::sys::{self, Dir, FsKind};
+use crate::{CancelToken, Error, ErrorKind, Result, TargetState};
 
-/// What came of a rename or link that reported an error.
-enum Outcome {
+/// What came of a rename or link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
     NotDone,
     Done,
     Unknown,
@@ -19,12 +21,14 @@ enum Outcome {
 impl Staged {
     /// Makes the staged content the target.
     pub(crate) fn publish(mut self, options: &WriteOptions) -> Result<Committed> {
-        self.finish(options)?;
-        let kind = self.file.fs_kind(&self.stat).map_err(|e| Error::io("inspect", &self.target.path, e))?;
+        let kind = self.file().fs_kind(&self.stat).map_err(|e| Error::io("inspect", &self.target.path, e))?;
+        let how = Wish::from(options).how(&self.target.dir, kind, &self.stat);
+        self.finish(how, options)?;
+        CancelToken::check(options.cancel.as_ref(), &self.target.path)?;
         self.put_in_place(options, kind)?;
-        let Staged { target, file, .. } = self;
+        let Staged { target, stream, .. } = self;
         // Closing gives up the lock, which would be in the way of the application's own.
-        drop(file);
+        drop(stream);
         let reached = match options.durability {
             Durability::Full => match target.dir.sync() {
                 Ok(true) => Durability::Full,
@@ -56,7 +60,7 @@ impl Staged {
 
     /// Links the unnamed file; the name must be free.
     fn link(&self, name: &OsStr, kind: FsKind) -> Result<()> {
-        let linked = self.file.link_as(&self.target.dir, name);
+        let linked = self.file().link_as(&self.target.dir, name);
         self.judge(linked, name, kind)
     }
 
@@ -65,11 +69,11 @@ impl Staged {
             return Ok(());
         }
         // Before it has a name, so that no recovery can mistake it for an orphan.
-        self.file.try_lock().map_err(|e| Error::io("lock the staged file of", &self.target.path, e))?;
+        self.file().try_lock().map_err(|e| Error::io("lock the staged file of", &self.target.path, e))?;
         let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
         for _ in 0..TRIES {
             let name = names::fresh(Role::Stage);
-            let linked = self.file.link_as(&self.target.dir, &name);
+            let linked = self.file().link_as(&self.target.dir, &name);
             if matches!(self.outcome(&linked, &name, kind), Outcome::Done) {
                 self.name = Some(StagedName::new(&self.target.dir, name));
                 return Ok(());
@@ -119,13 +123,8 @@ impl Staged {
         let (Err(e), path) = (done, &self.target.path) else { return Ok(()) };
         match outcome {
             Outcome::Done => Ok(()),
-            Outcome::NotDone if e.kind() == io::ErrorKind::ResourceBusy => {
-                Err(Error::mount_point(path, Some(e)))
-            }
-            Outcome::NotDone => Err(Error::io("put the new content in place at", path, e)),
-            Outcome::Unknown => {
-                Err(Error::io("put the new content in place at", path, e).with_target(TargetState::Unknown))
-            }
+            Outcome::NotDone => Err(Error::publish(path, e)),
+            Outcome::Unknown => Err(Error::publish(path, e).with_target(TargetState::Unknown)),
         }
     }
 
@@ -142,6 +141,38 @@ impl Staged {
             Err(e) if !kind.remote && e.kind() == io::ErrorKind::NotFound => Outcome::NotDone,
             _ => Outcome::Unknown,
         }
+    }
+}
+
+/// Renames a file out of a staging directory of ours. Nobody else renames there, so that the
+/// staged name tells what an unclear error means; over a network it may be an old answer.
+pub(crate) fn move_into_place(
+    stage: &Dir,
+    from: &OsStr,
+    dir: &Dir,
+    to: &OsStr,
+    create_new: bool,
+    remote: bool,
+) -> (Outcome, Option<io::Error>) {
+    let moved = if create_new { move_new(stage, from, dir, to) } else { stage.rename_into(from, dir, to) };
+    let Err(e) = moved else { return (Outcome::Done, None) };
+    let outcome = if sys::is_not_done(&e, remote) {
+        Outcome::NotDone
+    } else {
+        match stage.stat_at(from) {
+            Ok(_) if !remote => Outcome::NotDone,
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => Outcome::Done,
+            _ => Outcome::Unknown,
+        }
+    };
+    (outcome, Some(e))
+}
+
+fn move_new(stage: &Dir, from: &OsStr, dir: &Dir, to: &OsStr) -> io::Result<()> {
+    match stage.rename_new_into(from, dir, to) {
+        // Two names for a moment; the staged one goes with the staging directory.
+        Err(e) if sys::is_unsupported(&e) => stage.link_into(from, dir, to),
+        moved => moved,
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use super::remove::remove_tree;
 use crate::sys::{self, Dir, File, Kind, Lock, Stat};
 
 /// What became of a remnant.
@@ -29,63 +30,90 @@ pub(crate) struct Judge {
 impl Judge {
     /// Settles the staged file of a single save.
     pub(crate) fn settle_stage(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
-        let found = match dir.stat_at(name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Verdict::Ignored),
-            found => found?,
-        };
-        if !is_ours(&found) {
-            return Ok(Verdict::Ignored);
+        let orphan = self.orphan(dir, name, Kind::File, || {
+            let file = open_file(dir, name)?;
+            Ok((file.try_lock()?, file.stat()?, file))
+        });
+        self.remove(orphan, || dir.unlink(name))
+    }
+
+    /// Settles a directory in which files of a set were staged.
+    pub(crate) fn settle_stage_dir(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
+        let orphan = self.orphan(dir, name, Kind::Dir, || {
+            let stage = dir.open_child(name)?;
+            Ok((stage.try_lock()?, stage.stat()?, stage))
+        });
+        self.remove(orphan, || remove_tree(dir, name))
+    }
+
+    /// Locks a remnant whose writer is dead: `Ok` holds the lock.
+    fn orphan<T>(
+        self,
+        dir: &Dir,
+        name: &OsStr,
+        kind: Kind,
+        lock: impl FnOnce() -> io::Result<(Lock, Stat, T)>,
+    ) -> Result<T, io::Result<Verdict>> {
+        let found = dir.stat_at(name).map_err(verdict_of)?;
+        if !is_ours(&found, kind) {
+            return Err(Ok(Verdict::Ignored));
         }
-        if self.is_young(&found) {
-            return Ok(Verdict::InUse);
+        if self.is_young(dir, name).map_err(verdict_of)? {
+            return Err(Ok(Verdict::InUse));
         }
-        let file = match open(dir, name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Verdict::Ignored),
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(Verdict::Unreadable),
-            opened => opened?,
-        };
-        match file.try_lock()? {
+        let (locked, stat, held) = lock().map_err(verdict_of)?;
+        match locked {
             Lock::Held => {}
-            Lock::Elsewhere => return Ok(Verdict::InUse),
+            Lock::Elsewhere => return Err(Ok(Verdict::InUse)),
             // Only age can tell; none was given, or `is_young` has looked at it.
-            Lock::Unsupported if self.min_age.is_zero() => return Ok(Verdict::InUse),
+            Lock::Unsupported if self.min_age.is_zero() => return Err(Ok(Verdict::InUse)),
             Lock::Unsupported => {}
         }
-        self.remove_locked(dir, name, &file)
-    }
-
-    /// Between finding and locking, the writer may have renamed it: then the lock is on the
-    /// target, and the name is gone.
-    fn remove_locked(self, dir: &Dir, name: &OsStr, file: &File) -> io::Result<Verdict> {
-        let locked = file.stat()?.id;
-        if dir.stat_at(name).map_or(true, |now| now.id != locked) {
-            return Ok(Verdict::Ignored);
-        }
-        if self.dry_run {
-            return Ok(Verdict::Removed);
-        }
-        match dir.unlink(name) {
-            Ok(()) => Ok(Verdict::Removed),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Verdict::Ignored),
-            Err(e) if sys::is_forbidden(&e) => Ok(Verdict::Unreadable),
-            Err(e) => Err(e),
+        // Between finding and locking, the writer may have renamed it: then the lock is on the
+        // target, and the name is gone.
+        match dir.stat_at(name) {
+            Ok(now) if now.id == stat.id => Ok(held),
+            _ => Err(Ok(Verdict::Ignored)),
         }
     }
 
-    fn is_young(self, found: &Stat) -> bool {
-        let age = SystemTime::now().duration_since(found.changed).unwrap_or_default();
-        age < self.min_age
+    fn remove<T>(
+        self,
+        orphan: Result<T, io::Result<Verdict>>,
+        remove: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Verdict> {
+        match orphan {
+            Err(verdict) => verdict,
+            Ok(_) if self.dry_run => Ok(Verdict::Removed),
+            Ok(_held) => remove().map(|()| Verdict::Removed).or_else(verdict_of),
+        }
+    }
+
+    fn is_young(self, dir: &Dir, name: &OsStr) -> io::Result<bool> {
+        if self.min_age.is_zero() {
+            return Ok(false);
+        }
+        let changed = sys::changed_at(dir, name)?;
+        Ok(SystemTime::now().duration_since(changed).unwrap_or_default() < self.min_age)
+    }
+}
+
+fn verdict_of(e: io::Error) -> io::Result<Verdict> {
+    match e.kind() {
+        io::ErrorKind::NotFound => Ok(Verdict::Ignored),
+        _ if sys::is_forbidden(&e) => Ok(Verdict::Unreadable),
+        _ => Err(e),
     }
 }
 
 /// Anyone can give a file our kind of name. What another user owns or could have written is left.
-fn is_ours(found: &Stat) -> bool {
+fn is_ours(found: &Stat, kind: Kind) -> bool {
     const WRITABLE_BY_OTHERS: u32 = 0o002;
-    found.kind == Kind::File && found.uid == sys::effective_uid() && found.mode & WRITABLE_BY_OTHERS == 0
+    found.kind == kind && found.uid == sys::effective_uid() && found.mode & WRITABLE_BY_OTHERS == 0
 }
 
 /// The staged copy of a file that its owner may only write is opened for writing.
-fn open(dir: &Dir, name: &OsStr) -> io::Result<File> {
+fn open_file(dir: &Dir, name: &OsStr) -> io::Result<File> {
     match dir.open_file(name) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => dir.open_file_to_write(name),
         opened => opened,

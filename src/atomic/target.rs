@@ -21,14 +21,29 @@ pub(crate) struct Target {
     pub(crate) path: PathBuf,
     /// The regular file (or, under [`Symlinks::Replace`], link) that stands there now.
     pub(crate) existing: Option<Existing>,
+    /// A link led here, so that `dir` isn't the parent that the path names.
+    pub(crate) followed: bool,
 }
 
 impl Target {
     /// Opens the parent, follows links as the options say, and refuses what can't be replaced.
     pub(crate) fn resolve(path: &Path, options: &WriteOptions) -> Result<Target> {
-        let (parent, name) = split(path)?;
-        let dir = Arc::new(open_parent(path, parent, options.create_parents)?);
-        let mut target = Target { dir, name: name.to_owned(), path: path.to_owned(), existing: None };
+        Target::resolve_in(path, options, None)
+    }
+
+    /// The same, with the path's parent directory where it is open already.
+    pub(crate) fn resolve_in(
+        path: &Path,
+        options: &WriteOptions,
+        parent: Option<&Arc<Dir>>,
+    ) -> Result<Target> {
+        let (parent_path, name) = split(path)?;
+        let dir = match parent {
+            Some(dir) => Arc::clone(dir),
+            None => Arc::new(open_parent(path, parent_path, options.create_parents)?),
+        };
+        let (name, path_buf) = (name.to_owned(), path.to_owned());
+        let mut target = Target { dir, name, path: path_buf, existing: None, followed: false };
         target.look(options)?;
         if options.create_new && target.existing.is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "create", path));
@@ -88,6 +103,7 @@ impl Target {
             }
             opened => opened.map_err(fail)?,
         };
+        self.followed = true;
         let came_from = std::mem::replace(&mut self.dir, Arc::new(dir));
         let came_by = std::mem::replace(&mut self.name, name);
         self.look(options)?;
@@ -136,7 +152,7 @@ impl Target {
 
 /// Parent and last component. `Path::file_name` is not enough: it passes over a trailing slash
 /// and a trailing `.`.
-fn split(path: &Path) -> Result<(&Path, &OsStr)> {
+pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr)> {
     let invalid = || Error::new(ErrorKind::InvalidPath, "save to", path);
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_separator = |b: &u8| std::path::is_separator(char::from(*b));

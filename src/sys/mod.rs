@@ -24,16 +24,44 @@ macro_rules! record {
 pub(crate) mod record;
 
 #[cfg(target_os = "linux")]
+mod health;
+#[cfg(target_os = "linux")]
+mod journal;
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(unix)]
+mod lock;
+#[cfg(unix)]
+mod process;
+#[cfg(unix)]
+mod sets;
+#[cfg(feature = "signals")]
+mod signals;
 #[cfg(unix)]
 mod unix;
 #[cfg(target_os = "linux")]
 mod write_out;
 
+#[cfg(target_os = "linux")]
+pub(crate) use health::Volume;
+#[cfg(target_os = "linux")]
+pub(crate) use journal::*;
+#[cfg(unix)]
+pub(crate) use lock::Share;
+#[cfg(unix)]
+pub(crate) use process::{Process, boot_id, host_name, name_space, uptime};
+#[cfg(feature = "signals")]
+pub(crate) use signals::cancel_on_termination;
 #[cfg(unix)]
 pub(crate) use unix::*;
 
-use std::time::SystemTime;
+/// Wraps the body of a new thread, so that it records where the thread that starts it does.
+#[cfg(feature = "crash_testing")]
+pub(crate) use record::inherit;
+#[cfg(not(feature = "crash_testing"))]
+pub(crate) fn inherit<T>(body: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    body
+}
 
 /// What kind of thing a name leads to, links not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +89,6 @@ pub(crate) struct Stat {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// The last change of content or metadata, which nobody can set back.
-    pub(crate) changed: SystemTime,
     /// A mount, by an id that is never reused while the system runs; none where the kernel is
     /// older than 6.8.
     pub(crate) mount: Option<u64>,
@@ -77,4 +103,5 @@ pub(crate) struct FsKind {
     pub(crate) volatile: bool,
     /// A reply can be lost, so that the outcome of a rename isn't known from its error.
     pub(crate) remote: bool,
+    pub(crate) family: Family,
 }

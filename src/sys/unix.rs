@@ -26,11 +26,11 @@ pub(crate) struct Dir {
 /// An open regular file.
 #[derive(Debug)]
 pub(crate) struct File {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
 }
 
 /// What stands at a name, found without side effects on FIFOs and devices.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Existing {
     pub(crate) stat: Stat,
     /// As far as the caller may read them; none unless asked for, and only of a regular file.
@@ -65,6 +65,12 @@ impl Dir {
             }
             opened => Ok(Dir { fd: opened?, syncable: true }),
         }
+    }
+
+    /// Opens a directory for reading, by a name that is no link.
+    pub(super) fn open_exact(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Dir { fd: fs::openat(at, name, flags, Mode::empty())?, syncable: true })
     }
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
@@ -151,7 +157,10 @@ impl Dir {
 
     /// Renames within this directory unless something is at `to`.
     pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        record!(Op::RenameNew { dir: self, from, to_dir: self, to }, rename_new(self.fd.as_fd(), from, to))
+        record!(
+            Op::RenameNew { dir: self, from, to_dir: self, to },
+            rename_new(self.fd.as_fd(), from, self.fd.as_fd(), to)
+        )
     }
 
     pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
@@ -163,6 +172,11 @@ impl Dir {
 
     pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         record!(Op::Unlink { dir: self, name }, Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?))
+    }
+
+    /// Whether `sync` has a chance.
+    pub(crate) fn can_be_synced(&self) -> bool {
+        self.syncable
     }
 
     /// Makes this directory's entries durable. False where the file system can't do that, or
@@ -245,18 +259,10 @@ impl File {
 
     /// Takes the exclusive lock that belongs to this open file, without waiting.
     pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        let locked = record!(
+        locked(record!(
             Op::Lock { file: self },
             Ok(fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive)?)
-        );
-        match locked {
-            Ok(()) => Ok(Lock::Held),
-            Err(e) => match Errno::from_io_error(&e) {
-                Some(Errno::WOULDBLOCK) => Ok(Lock::Elsewhere),
-                Some(Errno::NOLCK | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(Lock::Unsupported),
-                _ => Err(e),
-            },
-        }
+        ))
     }
 
     /// Makes content and metadata durable. Never called twice for the data of one save: after a
@@ -278,6 +284,17 @@ pub(crate) enum Lock {
     Held,
     Elsewhere,
     Unsupported,
+}
+
+pub(super) fn locked(done: io::Result<()>) -> io::Result<Lock> {
+    match done {
+        Ok(()) => Ok(Lock::Held),
+        Err(e) => match Errno::from_io_error(&e) {
+            Some(Errno::WOULDBLOCK) => Ok(Lock::Elsewhere),
+            Some(Errno::NOLCK | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(Lock::Unsupported),
+            _ => Err(e),
+        },
+    }
 }
 
 fn mode_of(mode: u32) -> Mode {

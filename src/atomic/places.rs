@@ -1,0 +1,210 @@
+//! The directories that a set saves into, and where each one's files are staged.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::stage_dir::StageDir;
+use super::sync_set::{How, Wish};
+use super::target::Target;
+use super::{names, stage};
+use crate::options::WriteOptions;
+use crate::sys::{self, Dir, File, FileId, FsKind};
+use crate::{Error, ErrorKind, Result};
+
+/// So many directories are held open, with a staging directory each. Files of further ones
+/// are created where they belong, and wait under a name in one of these.
+const NEAR: usize = 8;
+
+/// A directory that a set saves into.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// A path whose target lies in it, to open it by again.
+    via: PathBuf,
+    id: FileId,
+    dir: Option<Arc<Dir>>,
+    pub(crate) kind: FsKind,
+    pub(crate) how: How,
+    stage: Option<StageDir>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Places {
+    options: WriteOptions,
+    wish: Wish,
+    all: Vec<Place>,
+    by_parent: HashMap<PathBuf, usize>,
+    by_id: HashMap<FileId, usize>,
+    /// The last one that was needed and is not held open.
+    recent: Option<(usize, Arc<Dir>)>,
+}
+
+/// A staged file: the place whose staging directory it is in, and its name there.
+#[derive(Debug)]
+pub(crate) struct StagedAt {
+    pub(crate) place: usize,
+    pub(crate) name: OsString,
+}
+
+impl Places {
+    pub(crate) fn new(options: &WriteOptions, wish: Wish) -> Places {
+        let (all, by_parent, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
+        Places { options: options.clone(), wish, all, by_parent, by_id, recent: None }
+    }
+
+    pub(crate) fn get(&self, place: usize) -> &Place {
+        &self.all[place]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Resolves a path, with the parent from here if it is known.
+    pub(crate) fn resolve(&mut self, path: &Path) -> Result<(usize, Target)> {
+        let known = path.parent().and_then(|parent| self.by_parent.get(parent)).copied();
+        let known = match known {
+            Some(place) => Some(self.dir(place)?),
+            None => None,
+        };
+        let target = Target::resolve_in(path, &self.options, known.as_ref())?;
+        let fail = |e| Error::io("inspect the directory of", path, e);
+        if let Some(place) = self.held(&target.dir) {
+            return Ok((place, target));
+        }
+        let stat = target.dir.stat().map_err(fail)?;
+        if let Some(&place) = self.by_id.get(&stat.id) {
+            return Ok((place, target));
+        }
+        let kind = sys::fs_kind(&*target.dir, &stat).map_err(fail)?;
+        let how = self.wish.how(&target.dir, kind, &stat);
+        let place = self.all.len();
+        if !target.followed {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            self.by_parent.insert(parent.to_owned(), place);
+        }
+        self.by_id.insert(stat.id, place);
+        let near = place < NEAR;
+        if !near {
+            self.recent = Some((place, Arc::clone(&target.dir)));
+        }
+        let dir = near.then(|| Arc::clone(&target.dir));
+        self.all.push(Place { via: path.to_owned(), id: stat.id, dir, kind, how, stage: None });
+        Ok((place, target))
+    }
+
+    fn held(&self, dir: &Arc<Dir>) -> Option<usize> {
+        if let Some((place, recent)) = &self.recent {
+            if Arc::ptr_eq(recent, dir) {
+                return Some(*place);
+            }
+        }
+        let near = self.all.iter().take(NEAR);
+        near.enumerate()
+            .find(|(_, place)| place.dir.as_ref().is_some_and(|d| Arc::ptr_eq(d, dir)))
+            .map(|(at, _)| at)
+    }
+
+    /// A place's directory, opened again if need be; it must still be the same one.
+    pub(crate) fn dir(&mut self, place: usize) -> Result<Arc<Dir>> {
+        if let Some(dir) = &self.all[place].dir {
+            return Ok(Arc::clone(dir));
+        }
+        if let Some((recent, dir)) = &self.recent {
+            if *recent == place {
+                return Ok(Arc::clone(dir));
+            }
+        }
+        let Place { via, id, .. } = &self.all[place];
+        let options = WriteOptions { create_new: false, create_parents: false, ..self.options.clone() };
+        let dir = Target::resolve_in(via, &options, None)?.dir;
+        if dir.stat().map_err(|e| Error::io("inspect the directory of", via, e))?.id != *id {
+            return Err(Error::new(ErrorKind::NotFound, "find again the directory of", via));
+        }
+        self.recent = Some((place, Arc::clone(&dir)));
+        Ok(dir)
+    }
+
+    /// Creates a staged file for a target in `place`.
+    pub(crate) fn create(&mut self, place: usize, target: &Target, mode: u32) -> Result<(StagedAt, File)> {
+        self.try_create(place, target, mode).map_err(|e| Error::io("create a file beside", &target.path, e))
+    }
+
+    fn try_create(&mut self, place: usize, target: &Target, mode: u32) -> io::Result<(StagedAt, File)> {
+        let lender = match &self.all[place] {
+            place if place.dir.is_some() || place.stage.is_some() => None,
+            far => self.lender(far.id.dev),
+        };
+        if let Some(lender) = lender {
+            match self.create_far(lender, target, mode) {
+                // Such as another project quota or subvolume: it needs a staging directory of its own.
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+                created => return created,
+            }
+        }
+        let (name, file) = self.stage(place, &target.dir)?.create_file(mode)?;
+        Ok((StagedAt { place, name }, file))
+    }
+
+    /// Created in its own directory, from which it inherits group and default ACL, and at once
+    /// given a name in another's staging directory.
+    fn create_far(&mut self, lender: usize, target: &Target, mode: u32) -> io::Result<(StagedAt, File)> {
+        let Some(stage) = self.all[lender].stage.as_mut() else {
+            return Err(io::ErrorKind::CrossesDevices.into());
+        };
+        let name = stage.fresh_name();
+        let file = match target.dir.create_unnamed(mode)? {
+            Some(file) if file.can_be_linked(&target.dir) => {
+                file.link_as(stage.dir(), &name)?;
+                file
+            }
+            _ => {
+                let (temporary, file, _) = stage::create_named(target, mode)?;
+                if let Some(temporary) = temporary {
+                    target.dir.rename_into(temporary.as_name(), stage.dir(), &name)?;
+                    temporary.leave();
+                }
+                file
+            }
+        };
+        Ok((StagedAt { place: lender, name }, file))
+    }
+
+    fn lender(&self, dev: u64) -> Option<usize> {
+        self.all.iter().position(|place| place.stage.is_some() && place.id.dev == dev)
+    }
+
+    fn stage(&mut self, place: usize, dir: &Arc<Dir>) -> io::Result<&mut StageDir> {
+        let stage = match self.all[place].stage.take() {
+            Some(stage) => stage,
+            None => {
+                names::prepare();
+                StageDir::create(dir)?
+            }
+        };
+        Ok(self.all[place].stage.insert(stage))
+    }
+
+    /// The directory that a staged file is in.
+    pub(crate) fn staging(&self, at: &StagedAt) -> Option<&Dir> {
+        self.all[at.place].stage.as_ref().map(StageDir::dir)
+    }
+
+    /// One directory of each file system that has to be synced as a whole, and a path there.
+    pub(crate) fn file_systems(&self) -> Vec<(&Path, &Dir)> {
+        let mut seen = Vec::new();
+        let whole = self.all.iter().filter(|place| place.how == How::FileSystem);
+        whole
+            .filter_map(|place| {
+                // Opened before the first write, so that it sees every error since.
+                let stage =
+                    place.stage.as_ref().or_else(|| self.all[self.lender(place.id.dev)?].stage.as_ref())?;
+                let new = !seen.contains(&place.id.dev);
+                seen.push(place.id.dev);
+                new.then_some((place.via.as_path(), stage.dir()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,69 @@
+//! Would a save work here? A whole one is tried, short of publishing.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::names::{self, Role};
+use super::stage::{Staged, StagedName};
+use super::target::Target;
+use crate::options::WriteOptions;
+use crate::sys::{Dir, Lock, Volume};
+use crate::{Error, Result};
+
+/// What was found out on the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Abilities {
+    /// What was synced survives power loss, as far as the file system knows.
+    pub(crate) durable: bool,
+    pub(crate) locks: bool,
+    /// Two names can be exchanged in one step.
+    pub(crate) exchange: bool,
+}
+
+/// One block: the smallest thing that a full disk refuses.
+const CONTENT: [u8; 4096] = [b'd'; 4096];
+
+/// Creates, writes, syncs and removes a file, in the way of a save and with its errors. Without
+/// a name where possible, so that nothing can be left; else [`recover`](crate::recover) knows
+/// what a kill at the wrong moment leaves.
+pub(crate) fn probe(dir: &Arc<Dir>, volume: &Volume, path: &Path) -> Result<Abilities> {
+    let name = names::fresh(Role::Stage);
+    let target =
+        Target { dir: Arc::clone(dir), name, path: path.to_owned(), existing: None, followed: false };
+    let mut staged = Staged::create(target, &WriteOptions::new())?;
+    staged.stream.write_whole(&CONTENT)?;
+    let failed = |operation| move |e| Error::io(operation, path, e);
+    staged.file().sync().map_err(failed("sync a file in"))?;
+    let locks = staged.file().try_lock().map_err(failed("lock a file in"))? == Lock::Held;
+    let synced = dir.sync().map_err(failed("sync"))?;
+    let exchange = can_exchange(dir, volume).map_err(failed("exchange two names in"))?;
+    staged.discard()?;
+    Ok(Abilities { durable: synced && !volume.kind.volatile, locks, exchange })
+}
+
+/// For the file systems that are known, without creating a name: no argument makes the others
+/// tell before they really exchange something.
+fn can_exchange(dir: &Arc<Dir>, volume: &Volume) -> io::Result<bool> {
+    let fresh = || names::fresh(Role::Stage);
+    if !dir.may_exchange(&fresh(), &fresh()) {
+        return Ok(false);
+    }
+    if volume.is_known_to_exchange {
+        return Ok(true);
+    }
+    let (one, other) = (create_locked(dir)?, create_locked(dir)?);
+    match dir.try_exchange(one.0.as_name(), other.0.as_name()) {
+        Err(e) if crate::sys::is_unsupported(&e) => Ok(false),
+        exchanged => exchanged.map(|()| true),
+    }
+}
+
+/// Locked, as the stage of a save is, so that no recovery takes it for an orphan.
+fn create_locked(dir: &Arc<Dir>) -> io::Result<(StagedName, crate::sys::File)> {
+    let name = names::fresh(Role::Stage);
+    let file = dir.create_new(&name, 0o600)?;
+    let name = StagedName::new(dir, name);
+    file.try_lock()?;
+    Ok((name, file))
+}

@@ -1,0 +1,221 @@
+//! New content on its way into a staged file: buffered, bounded, and poisoned by a failure.
+
+use std::io::{self, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use crate::options::{Durability, WriteOptions};
+use crate::sys::File;
+use crate::{CancelToken, Error, ErrorKind, Result};
+
+/// Smaller writes are gathered up to this size.
+const BUFFER: usize = 64 << 10;
+
+/// One write passes at most so much, so that nothing uninterruptible lasts long.
+const CHUNK: usize = 1 << 20;
+
+/// After so much new data, write-back to the device is started, and the stretch before is
+/// waited for: never more than twice this is left for the sync.
+const WRITE_OUT: u64 = 8 << 20;
+
+/// What a stream has to keep to.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    size: Option<u64>,
+    /// Whether the content will be synced, so that its write-back may begin early.
+    synced: bool,
+    cancel: Option<CancelToken>,
+}
+
+impl From<&WriteOptions> for Limits {
+    fn from(options: &WriteOptions) -> Limits {
+        Limits {
+            size: options.size_limit,
+            synced: options.durability != Durability::None,
+            cancel: options.cancel.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    file: File,
+    /// The target, as the caller gave it.
+    path: PathBuf,
+    limits: Limits,
+    /// Not written yet; belongs at `start`. The stream's position is at its end.
+    buffer: Vec<u8>,
+    start: u64,
+    /// The furthest position that was written.
+    len: u64,
+    /// Where the stretch begins that is not on its way to the device yet.
+    started: u64,
+    failed: Option<Error>,
+}
+
+impl Stream {
+    pub(crate) fn new(file: File, path: &Path, limits: Limits) -> Stream {
+        let path = path.to_owned();
+        Stream { file, path, limits, buffer: Vec::new(), start: 0, len: 0, started: 0, failed: None }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The length of the content, what is buffered included.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The error that poisoned it, if one did.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Ends the content; everything is in the file then.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.go_on()?;
+        self.flush()
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
+    pub(crate) fn write(&mut self, data: &[u8]) -> Result<()> {
+        self.go_on()?;
+        let end = self.position().saturating_add(data.len() as u64);
+        if self.limits.size.is_some_and(|limit| end > limit) {
+            return Err(self.fail(Error::new(ErrorKind::TooLarge, "write", &self.path)));
+        }
+        if self.buffer.len() + data.len() > BUFFER {
+            self.flush()?;
+        }
+        if data.len() >= BUFFER {
+            self.write_through(data)?;
+        } else {
+            self.buffer.extend_from_slice(data);
+        }
+        self.len = self.len.max(end);
+        Ok(())
+    }
+
+    /// The whole content at once, past the buffer; its size has been checked.
+    pub(crate) fn write_whole(&mut self, contents: &[u8]) -> Result<()> {
+        self.len = contents.len() as u64;
+        self.write_through(contents)
+    }
+
+    #[cfg(feature = "json")]
+    pub(crate) fn write_json<T: serde::Serialize + ?Sized>(&mut self, value: &T, pretty: bool) -> Result<()> {
+        let into = Json(self);
+        let written = if pretty {
+            serde_json::to_writer_pretty(into, value)
+        } else {
+            serde_json::to_writer(into, value)
+        };
+        written.map_err(|e| {
+            // An error of the file system keeps its kind.
+            let own = self.failed.clone();
+            own.unwrap_or_else(|| self.fail(Error::caused(ErrorKind::Serialize, "serialize", &self.path, e)))
+        })
+    }
+
+    /// Passes the buffer on to the operating system.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write_through(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    /// As for a file: beyond the end is allowed, and the gap reads as zeros.
+    pub(crate) fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.check()?;
+        let (base, offset) = match to {
+            SeekFrom::Start(position) => (position, 0),
+            SeekFrom::End(offset) => (self.len, offset),
+            SeekFrom::Current(offset) => (self.position(), offset),
+        };
+        let position = base.checked_add_signed(offset).filter(|&p| i64::try_from(p).is_ok());
+        let position = position.ok_or(io::ErrorKind::InvalidInput)?;
+        if position != self.position() {
+            self.flush()?;
+            self.start = position;
+        }
+        Ok(position)
+    }
+
+    fn position(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+
+    /// The error that poisoned it, or that of a cancellation, which poisons it too.
+    fn go_on(&mut self) -> Result<()> {
+        self.check()?;
+        CancelToken::check(self.limits.cancel.as_ref(), &self.path).map_err(|e| self.fail(e))
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = Some(error.clone());
+        error
+    }
+
+    /// Writes at `start`, past the buffer, which must be empty or the data itself.
+    fn write_through(&mut self, data: &[u8]) -> Result<()> {
+        for chunk in data.chunks(CHUNK) {
+            self.go_on()?;
+            if let Err(e) = self.write_chunk(chunk) {
+                return Err(self.fail(Error::io("write", &self.path, e)));
+            }
+            if self.limits.synced {
+                self.start_write_out();
+            }
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self, mut chunk: &[u8]) -> io::Result<()> {
+        while !chunk.is_empty() {
+            match self.file.write_at(chunk, self.start)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => {
+                    chunk = chunk.get(written..).unwrap_or_default();
+                    self.start += written as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_write_out(&mut self) {
+        let length = self.start.saturating_sub(self.started);
+        if length >= WRITE_OUT {
+            if let Some(before) = self.started.checked_sub(length) {
+                self.file.write_out(before, length, true);
+            }
+            self.file.write_out(self.started, length, false);
+            self.started = self.start;
+        }
+    }
+}
+
+#[cfg(feature = "json")]
+struct Json<'a>(&'a mut Stream);
+
+#[cfg(feature = "json")]
+impl io::Write for Json<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.write(data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

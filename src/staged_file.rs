@@ -1,0 +1,166 @@
+//! A stream inside a set.
+
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::atomic::metadata;
+use crate::atomic::stream::Stream;
+use crate::atomic::sync_set::{Failed, How, SyncSet};
+use crate::options::WriteOptions;
+use crate::sys::{Existing, File};
+use crate::{Error, ErrorKind, Result};
+
+/// What the streams of a set leave for its commit.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    set: SyncSet,
+    /// Streams that are not ended yet.
+    open: usize,
+    /// Why a stream was dropped unfinished.
+    abandoned: Option<Error>,
+    failed: Option<Failed>,
+}
+
+impl Collected {
+    /// Takes a complete file.
+    pub(crate) fn add(&mut self, how: How, tag: usize, file: File) {
+        if self.failed.is_none() {
+            self.failed = self.set.add(how, tag, file).err();
+        }
+    }
+
+    /// Waits until everything that was added is durable. `path_of` tells which file a number is.
+    pub(crate) fn finish(
+        &mut self,
+        root: &Path,
+        path_of: impl Fn(usize) -> std::path::PathBuf,
+    ) -> Result<()> {
+        if let Some(e) = self.abandoned.take() {
+            return Err(e);
+        }
+        if self.open > 0 {
+            return Err(Error::new(ErrorKind::Reader, UNFINISHED, root));
+        }
+        let failed = self.failed.take().or_else(|| self.set.finish().err());
+        failed.map_or(Ok(()), |failed| Err(Error::io("sync", &path_of(failed.tag), failed.cause)))
+    }
+}
+
+const UNFINISHED: &str = "use the unfinished stream for";
+
+pub(crate) type Collector = Arc<Mutex<Collected>>;
+
+pub(crate) fn lock(collector: &Collector) -> MutexGuard<'_, Collected> {
+    collector.lock().unwrap_or_else(|broken| broken.into_inner())
+}
+
+/// A stream of new content inside a [`Batch`](crate::Batch).
+///
+/// Owned, and can be filled on another thread. Ended by [`finish`](StagedFile::finish); one that
+/// is dropped unfinished makes the `commit` of its set fail with
+/// [`Reader`](ErrorKind::Reader), and so does one that is still open then.
+#[derive(Debug)]
+#[must_use = "a stream that is not finished makes the commit fail"]
+pub struct StagedFile {
+    /// None once finished.
+    stream: Option<Stream>,
+    existing: Option<Existing>,
+    options: WriteOptions,
+    how: How,
+    tag: usize,
+    collector: Collector,
+}
+
+impl StagedFile {
+    pub(crate) fn new(
+        stream: Stream,
+        existing: Option<Existing>,
+        options: &WriteOptions,
+        how: How,
+        tag: usize,
+        collector: &Collector,
+    ) -> StagedFile {
+        lock(collector).open += 1;
+        let (options, collector) = (options.clone(), Arc::clone(collector));
+        StagedFile { stream: Some(stream), existing, options, how, tag, collector }
+    }
+
+    /// Ends the content. It is published by the `commit` of the set.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier write, or of writing what was buffered. A failed sync is reported by
+    /// `commit`.
+    pub fn finish(mut self) -> Result<()> {
+        let stream = self.stream_mut()?;
+        stream.finish()?;
+        self.complete()
+    }
+
+    /// The whole content at once.
+    pub(crate) fn write_whole(&mut self, contents: &[u8]) -> Result<()> {
+        self.stream_mut()?.write_whole(contents)
+    }
+
+    #[cfg(feature = "json")]
+    pub(crate) fn write_json<T: serde::Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
+        let pretty = self.options.pretty;
+        self.stream_mut()?.write_json(value, pretty)
+    }
+
+    fn complete(&mut self) -> Result<()> {
+        let Some(stream) = self.stream.take() else { return Ok(()) };
+        let existing = self.existing.as_ref();
+        let applied = if metadata::is_needed(existing, &self.options) {
+            let stat = stream.file().stat();
+            stat.and_then(|stat| metadata::apply(stream.file(), &stat, existing, &self.options))
+        } else {
+            Ok(())
+        };
+        let mut collected = lock(&self.collector);
+        collected.open -= 1;
+        if let Err(e) = applied {
+            let error = Error::io("set the metadata of", stream.path(), e);
+            collected.abandoned = Some(error.clone());
+            return Err(error);
+        }
+        collected.add(self.how, self.tag, stream.into_file());
+        Ok(())
+    }
+
+    fn stream_mut(&mut self) -> Result<&mut Stream> {
+        // Only `finish` takes it, and that consumes the stream.
+        self.stream.as_mut().ok_or_else(|| Error::new(ErrorKind::Reader, "write", Path::new("")))
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            let unfinished = || Error::new(ErrorKind::Reader, UNFINISHED, stream.path());
+            let mut collected = lock(&self.collector);
+            collected.open -= 1;
+            collected.abandoned = Some(stream.check().err().unwrap_or_else(unfinished));
+        }
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.stream_mut()?.write(data)?;
+        Ok(data.len())
+    }
+
+    /// Passes the buffer on to the operating system. Nothing is durable before the commit.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(self.stream_mut()?.finish()?)
+    }
+}
+
+impl Seek for StagedFile {
+    /// As for [`std::fs::File`]: beyond the end is allowed, and the gap reads as zeros.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.stream_mut()?.seek(to)
+    }
+}

@@ -1,0 +1,104 @@
+//! What kind of file system a mount really is, and whether its journal is totally ordered.
+
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use super::{Dir, FsKind, Stat};
+
+/// The file systems that the crate knows more about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Or ext2 or ext3, which have the same magic number.
+    Ext4,
+    Xfs,
+    Btrfs,
+    Other,
+}
+
+impl Family {
+    pub(super) fn of(magic: u64) -> Family {
+        match magic {
+            0xef53 => Family::Ext4,
+            0x5846_5342 => Family::Xfs,
+            0x9123_683e => Family::Btrfs,
+            _ => Family::Other,
+        }
+    }
+}
+
+/// Since Linux 5.8 `syncfs` reports errors of write-back that it didn't start itself, on these.
+pub(crate) fn syncfs_reports_errors(kind: FsKind) -> bool {
+    matches!(kind.family, Family::Ext4 | Family::Xfs | Family::Btrfs) && super::linux_since(5, 8)
+}
+
+/// Makes everything on the directory's file system durable, other programs' data too. Reports
+/// errors that happened since `dir` was opened.
+pub(crate) fn sync_file_system(dir: &Dir) -> io::Result<()> {
+    record!(Op::SyncFs { dir }, Ok(rustix::fs::syncfs(dir.as_fd())?))
+}
+
+/// Is the journal of this file system totally ordered, so that one flush at the end of a save
+/// covers the data that was written out before? Whatever can't be told counts as no.
+///
+/// Asked anew each second: a remount may change it.
+pub(crate) fn has_ordered_journal(kind: FsKind, stat: &Stat) -> bool {
+    #[cfg(feature = "crash_testing")]
+    if super::record::current().is_some() {
+        return matches!(kind.family, Family::Ext4 | Family::Xfs);
+    }
+    static CACHE: Mutex<Vec<(u64, Instant, bool)>> = Mutex::new(Vec::new());
+    let Some(mount) = stat.mount else { return ask(kind, stat).unwrap_or(false) };
+    let mut cache = CACHE.lock().unwrap_or_else(|broken| broken.into_inner());
+    cache.retain(|(_, asked, _)| asked.elapsed() < Duration::from_secs(1));
+    if let Some((_, _, answer)) = cache.iter().find(|(known, _, _)| *known == mount) {
+        return *answer;
+    }
+    let answer = ask(kind, stat).unwrap_or(false);
+    cache.push((mount, Instant::now(), answer));
+    answer
+}
+
+fn ask(kind: FsKind, stat: &Stat) -> io::Result<bool> {
+    match kind.family {
+        Family::Ext4 => ext4_is_ordered(stat),
+        Family::Xfs => xfs_is_ordered(stat),
+        Family::Btrfs | Family::Other => Ok(false),
+    }
+}
+
+/// The kernel's name of the block device, as in `/sys/dev/block/8:1 -> ../../block/sda/sda1`.
+fn device_name(stat: &Stat) -> io::Result<String> {
+    let (major, minor) = (rustix::fs::major(stat.id.dev), rustix::fs::minor(stat.id.dev));
+    let link = fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+    let name = link.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(name.to_owned())
+}
+
+/// `data=` is shown only where there is a journal. `fast_commit` logs single inodes past the
+/// order; without barriers nothing is flushed; an asynchronous commit record is written before
+/// what it commits; an external journal is flushed apart from the data.
+fn ext4_is_ordered(stat: &Stat) -> io::Result<bool> {
+    let device = device_name(stat)?;
+    let options = fs::read_to_string(format!("/proc/fs/ext4/{device}/options"))?;
+    let has = |wanted: &str| options.lines().any(|option| option.starts_with(wanted));
+    let unsafe_option = ["nobarrier", "barrier=0", "fast_commit", "fc_debug_force", "journal_async_commit"]
+        .into_iter()
+        .any(has);
+    let internal_journal = fs::exists(format!("/proc/fs/jbd2/{device}-8"))?;
+    Ok(has("data=") && !unsafe_option && internal_journal)
+}
+
+/// XFS has always one ordered log, and no way to mount without barriers since Linux 4.19. A log
+/// or a real-time section on another device is flushed apart from the data.
+fn xfs_is_ordered(stat: &Stat) -> io::Result<bool> {
+    let (major, minor) = (rustix::fs::major(stat.id.dev), rustix::fs::minor(stat.id.dev));
+    let device = format!("{major}:{minor}");
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some(&device));
+    let options = mount.and_then(|line| line.rsplit(' ').next()).ok_or(io::ErrorKind::NotFound)?;
+    let other_device =
+        options.split(',').any(|option| option.starts_with("logdev=") || option.starts_with("rtdev="));
+    Ok(!other_device && super::linux_since(4, 19))
+}
