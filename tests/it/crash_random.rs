@@ -1,0 +1,202 @@
+//! Goal: no sequence of saves, with any options, breaks a promise in a crash.
+//!
+//! Method: random programs of saves to a few paths, each through the whole enumeration, compared
+//! with a model of what each path may hold. A program that fails is shrunk. `DURAFILE_SEED`
+//! chooses other programs.
+
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use durafile::crash_testing::{Acked, CrashTest, Fault, Outcome, Report, ack};
+use durafile::{Durability, ErrorKind, WriteOptions};
+use fs_err as fs;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+const PATHS: [&str; 3] = ["a", "b", "folder/c"];
+const SIZES: [usize; 4] = [1, 100, 5_000, 14_000];
+const PROGRAMS: u32 = 160;
+/// What the proof as a whole must have tried at least.
+const STATES: usize = 10_000;
+
+#[derive(Clone, Debug)]
+struct Step {
+    path: usize,
+    size: usize,
+    durability: Durability,
+    streamed: bool,
+    create_new: bool,
+    skip_unchanged: bool,
+    /// The same content as the path has, if it has any.
+    same: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Program {
+    /// Which of the paths exist before.
+    initial: [bool; 3],
+    named_staging: bool,
+    steps: Vec<Step>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let durability = prop_oneof![
+        4 => Just(Durability::Full),
+        2 => Just(Durability::Data),
+        1 => Just(Durability::None),
+    ];
+    let rare = || prop::bool::weighted(0.2);
+    (0..PATHS.len(), 0..SIZES.len(), durability, any::<bool>(), rare(), rare(), rare()).prop_map(
+        |(path, size, durability, streamed, create_new, skip_unchanged, same)| Step {
+            path,
+            size: SIZES[size],
+            durability,
+            streamed,
+            create_new,
+            skip_unchanged,
+            same,
+        },
+    )
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    (any::<[bool; 3]>(), prop::bool::weighted(0.6), prop::collection::vec(step(), 1..6))
+        .prop_map(|(initial, named_staging, steps)| Program { initial, named_staging, steps })
+}
+
+/// What one path holds after each step that concerned it.
+struct Version {
+    /// Which step it came with; 0 is the initial state, 1 the first step.
+    step: usize,
+    content: Option<Vec<u8>>,
+    durability: Durability,
+}
+
+impl Program {
+    fn content(&self, step: usize) -> Vec<u8> {
+        let letter = b'A' + u8::try_from(step).unwrap();
+        vec![letter; self.steps[step].size]
+    }
+
+    /// All versions of each path.
+    fn versions(&self) -> [Vec<Version>; 3] {
+        let initial = |path: usize| Version {
+            step: 0,
+            content: self.initial[path].then(|| b"initial".to_vec()),
+            durability: Durability::Full,
+        };
+        let mut versions = [vec![initial(0)], vec![initial(1)], vec![initial(2)]];
+        for (number, step) in self.steps.iter().enumerate() {
+            let of_path = &mut versions[step.path];
+            let now = of_path.last().unwrap().content.clone();
+            if step.create_new && now.is_some() {
+                continue;
+            }
+            let content = now.filter(|_| step.same).unwrap_or_else(|| self.content(number));
+            of_path.push(Version { step: number + 1, content: Some(content), durability: step.durability });
+        }
+        versions
+    }
+
+    fn run(&self, dir: &Path) -> Outcome {
+        let versions = self.versions();
+        for (number, step) in self.steps.iter().enumerate() {
+            let version = versions[step.path].iter().find(|version| version.step == number + 1);
+            let content = version.and_then(|version| version.content.clone());
+            let content = content.unwrap_or_else(|| self.content(number));
+            match step.save(&dir.join(PATHS[step.path]), &content) {
+                Err(e) if step.create_new && e.kind() == ErrorKind::AlreadyExists => {}
+                saved => saved?,
+            }
+            ack(&number.to_string());
+        }
+        Ok(())
+    }
+
+    fn check(&self, dir: &Path, acked: &Acked) -> Outcome {
+        let done = acked.labels().len();
+        for (path, versions) in PATHS.iter().zip(self.versions()) {
+            let found = fs::read(dir.join(path)).ok();
+            let kept = |version: &&Version| version.step <= done && version.durability == Durability::Full;
+            let oldest = versions.iter().filter(kept).map(|version| version.step).max().unwrap_or(0);
+            let mut possible =
+                versions.iter().filter(|version| version.step >= oldest && version.step <= done + 1);
+            let torn = possible.clone().any(|version| version.durability == Durability::None);
+            if !torn && !possible.any(|version| version.content == found) {
+                let found = found.map(|found| (found.first().copied(), found.len()));
+                return Err(format!("{path} after {done} steps: {found:?}").into());
+            }
+        }
+        let mut names: Vec<_> = fs::read_dir(dir)?.map(|entry| entry.unwrap().file_name()).collect();
+        names.retain(|name| !["a", "b", "folder"].iter().any(|known| name == known));
+        if names.is_empty() { Ok(()) } else { Err(format!("left behind: {names:?}").into()) }
+    }
+}
+
+impl Step {
+    fn save(&self, path: &Path, content: &[u8]) -> durafile::Result<()> {
+        let options = WriteOptions::new()
+            .durability(self.durability)
+            .create_new(self.create_new)
+            .skip_unchanged(self.skip_unchanged);
+        if !self.streamed {
+            return options.write(path, content).map(drop);
+        }
+        let mut file = options.open(path)?;
+        // The second half first.
+        let half = content.len() / 2;
+        let mut fill = || {
+            file.seek(SeekFrom::Start(half as u64))?;
+            file.write_all(&content[half..])?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&content[..half])
+        };
+        fill().map_err(|e: std::io::Error| e.downcast::<durafile::Error>().unwrap())?;
+        file.commit().map(drop)
+    }
+}
+
+fn explore(program: &Program) -> Result<Report, TestCaseError> {
+    let prepare = |dir: &Path| {
+        std::fs::create_dir(dir.join("folder"))?;
+        for (path, _) in PATHS.iter().zip(program.initial).filter(|(_, exists)| *exists) {
+            std::fs::write(dir.join(path), "initial")?;
+        }
+        Ok(())
+    };
+    let mut test = CrashTest::new(|dir| program.run(dir)).initial(prepare).max_states(150);
+    if program.named_staging {
+        let errno = rustix::io::Errno::NOTSUP.raw_os_error();
+        test = test.fault(Fault::Refuse { name: "create unnamed", errno });
+    }
+    let explored = test.run(|dir, acked| program.check(dir, acked));
+    explored.map_err(|failure| TestCaseError::fail(failure.to_string()))
+}
+
+#[test]
+fn no_program_of_saves_loses_or_tears_anything_in_a_crash() {
+    let seed = std::env::var("DURAFILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
+    let total = Arc::new(Mutex::new(Report::default()));
+    std::thread::scope(|scope| {
+        for half in 0..2_u8 {
+            let total = Arc::clone(&total);
+            scope.spawn(move || {
+                let mut bytes = [half; 32];
+                bytes[..8].copy_from_slice(&seed.to_le_bytes());
+                let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+                let config = Config { cases: PROGRAMS / 2, failure_persistence: None, ..Config::default() };
+                let run = TestRunner::new_with_rng(config, rng).run(&program(), |program| {
+                    let report = explore(&program)?;
+                    *total.lock().unwrap() += &report;
+                    Ok(())
+                });
+                run.unwrap_or_else(|e| panic!("DURAFILE_SEED={seed}: {e}"));
+            });
+        }
+    });
+    let total = total.lock().unwrap().clone();
+    let text = format!("crash proof, {PROGRAMS} random programs (DURAFILE_SEED={seed}): {total}\n");
+    std::io::stderr().lock().write_all(text.as_bytes()).unwrap();
+    assert!(total.states >= STATES, "only {} states", total.states);
+}

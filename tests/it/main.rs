@@ -1,0 +1,48 @@
+//! The integration tests: everything here goes through the public interface, on real file
+//! systems. One binary, so that it links once.
+//!
+//! `DURAFILE_TEST_DIR` moves all test directories to another file system; a test that the
+//! machine cannot run says `SKIPPED`, and fails instead when `DURAFILE_REQUIRE_ALL` is set.
+#![cfg(target_os = "linux")]
+// Clippy allows it in tests, but not in what they share.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+#[cfg(feature = "signals")]
+mod cancel;
+#[cfg(feature = "crash_testing")]
+mod crash_case;
+#[cfg(feature = "crash_testing")]
+mod crash_conformance;
+#[cfg(feature = "crash_testing")]
+mod crash_faults;
+#[cfg(feature = "crash_testing")]
+mod crash_kill;
+#[cfg(feature = "crash_testing")]
+mod crash_mutants;
+#[cfg(feature = "crash_testing")]
+mod crash_proof;
+#[cfg(feature = "crash_testing")]
+mod crash_random;
+#[cfg(feature = "crash_testing")]
+mod crash_sets;
+mod crash_table;
+mod filesystems;
+mod health;
+mod lock;
+mod lock_limits;
+mod property;
+mod races;
+mod rules_content;
+mod rules_errors;
+mod rules_links;
+mod rules_machine;
+mod rules_metadata;
+mod rules_paths;
+mod rules_xattrs;
+mod save_program;
+mod strace;
+mod tidy;
+mod trace;
+mod trace_faults;
