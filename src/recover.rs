@@ -1,10 +1,12 @@
 //! Start-up: settling what a crash left behind.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atomic::names::{self, Role};
+use crate::atomic::settle::settle;
 use crate::atomic::sweep::{Judge, Verdict};
 use crate::sys::{Dir, Kind};
 use crate::{Error, Result};
@@ -100,7 +102,8 @@ impl RecoveryOptions {
             pending: Vec::new(),
             found: Recovery::default(),
         };
-        walk.visit(&walk.dir.open_at(Path::new("")).map_err(|e| Error::io("open", root, e))?, Path::new(""))?;
+        let top = walk.dir.open_at(Path::new("")).map_err(|e| Error::io("open", root, e))?;
+        walk.visit(&Arc::new(top), Path::new(""))?;
         while let Some(folder) = walk.pending.pop().filter(|_| self.recursive) {
             walk.descend(&folder)?;
         }
@@ -120,7 +123,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn descend(&mut self, folder: &Path) -> Result<()> {
         match self.dir.open_beneath(folder) {
-            Ok(dir) => self.visit(&dir, folder),
+            Ok(dir) => self.visit(&Arc::new(dir), folder),
             // Removed, or replaced by a link, since it was listed.
             Err(e) if crate::sys::is_gone(&e) => Ok(()),
             Err(e) => self.pass_over(folder, e),
@@ -136,7 +139,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn visit(&mut self, dir: &Dir, folder: &Path) -> Result<()> {
+    fn visit(&mut self, dir: &Arc<Dir>, folder: &Path) -> Result<()> {
         let entries = match dir.entries() {
             Ok(entries) => entries,
             Err(e) if folder.as_os_str().is_empty() => return Err(Error::io("list", self.root, e)),
@@ -154,9 +157,46 @@ impl Walk<'_> {
             }
         }
         // After the listing: removing entries while listing may make the system skip some.
-        for (role, name) in remnants {
-            self.settle(dir, role, &name, folder)?;
+        self.settle_all(dir, folder, remnants)
+    }
+
+    fn settle_all(&mut self, dir: &Arc<Dir>, folder: &Path, remnants: Vec<(Role, OsString)>) -> Result<()> {
+        let of = |wanted: Role| {
+            let names = remnants.iter().filter(move |(role, _)| *role == wanted);
+            names.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+        };
+        let (journals, staged) = (of(Role::Journal), of(Role::Change));
+        if !journals.is_empty() || !staged.is_empty() {
+            self.settle_transactions(dir, folder, &journals, &staged)?;
         }
+        for (role, name) in &remnants {
+            self.settle(dir, *role, name, folder)?;
+        }
+        Ok(())
+    }
+
+    fn settle_transactions(
+        &mut self,
+        dir: &Arc<Dir>,
+        folder: &Path,
+        journals: &[OsString],
+        staged: &[OsString],
+    ) -> Result<()> {
+        let base = self.root.join(folder);
+        let settled = match settle(dir, journals, staged, self.judge) {
+            Err(e) if crate::sys::is_forbidden(&e) => {
+                self.found.unreadable.extend(journals.iter().chain(staged).map(|name| base.join(name)));
+                return Ok(());
+            }
+            settled => settled.map_err(|e| Error::io("settle the transaction in", &base, e))?,
+        };
+        let full = |paths: Vec<PathBuf>| paths.into_iter().map(|path| base.join(path)).collect::<Vec<_>>();
+        self.found.completed.extend(full(settled.completed));
+        self.found.rolled_back.extend(full(settled.rolled_back));
+        self.found.removed.extend(full(settled.removed));
+        self.found.in_use.extend(full(settled.in_use));
+        self.found.quarantined.extend(full(settled.quarantined));
+        self.found.unreadable.extend(full(settled.unreadable));
         Ok(())
     }
 
@@ -165,6 +205,10 @@ impl Walk<'_> {
         let verdict = match role {
             Role::Stage => self.judge.settle_stage(dir, name),
             Role::StageDir => self.judge.settle_stage_dir(dir, name),
+            // The lock of a dead writer is an orphan like any other.
+            Role::Lock => self.judge.settle_stage(dir, name),
+            // Together with others of the folder, or left for a person to look at.
+            Role::Change | Role::Journal | Role::Quarantined => return Ok(()),
         };
         match verdict.map_err(|e| Error::io("settle", &path, e))? {
             Verdict::Ignored => {}

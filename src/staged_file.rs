@@ -1,10 +1,12 @@
 //! A stream inside a set.
 
+use std::collections::HashMap;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::atomic::metadata;
+use crate::atomic::plan::Facts;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::{Failed, How, SyncSet};
 use crate::options::WriteOptions;
@@ -20,9 +22,21 @@ pub(crate) struct Collected {
     /// Why a stream was dropped unfinished.
     abandoned: Option<Error>,
     failed: Option<Failed>,
+    /// What each finished file is known by, where that is needed.
+    facts: Option<HashMap<usize, Facts>>,
 }
 
 impl Collected {
+    /// One that keeps the facts of each file.
+    pub(crate) fn with_facts() -> Collector {
+        let facts = Some(HashMap::new());
+        Arc::new(Mutex::new(Collected { facts, ..Collected::default() }))
+    }
+
+    pub(crate) fn facts_of(&self, tag: usize) -> Option<Facts> {
+        self.facts.as_ref()?.get(&tag).copied()
+    }
+
     /// Takes a complete file.
     pub(crate) fn add(&mut self, how: How, tag: usize, file: File) {
         if self.failed.is_none() {
@@ -55,7 +69,7 @@ pub(crate) fn lock(collector: &Collector) -> MutexGuard<'_, Collected> {
     collector.lock().unwrap_or_else(|broken| broken.into_inner())
 }
 
-/// A stream of new content inside a [`Batch`](crate::Batch).
+/// A stream of new content inside a [`Batch`](crate::Batch) or [`Transaction`](crate::Transaction).
 ///
 /// Owned, and can be filled on another thread. Ended by [`finish`](StagedFile::finish); one that
 /// is dropped unfinished makes the `commit` of its set fail with
@@ -111,22 +125,32 @@ impl StagedFile {
 
     fn complete(&mut self) -> Result<()> {
         let Some(stream) = self.stream.take() else { return Ok(()) };
-        let existing = self.existing.as_ref();
-        let applied = if metadata::is_needed(existing, &self.options) {
-            let stat = stream.file().stat();
-            stat.and_then(|stat| metadata::apply(stream.file(), &stat, existing, &self.options))
-        } else {
-            Ok(())
+        let (mut collected, facts) = match self.describe(&stream) {
+            Ok(facts) => (lock(&self.collector), facts),
+            Err(e) => {
+                let error = Error::io("set the metadata of", stream.path(), e);
+                let mut collected = lock(&self.collector);
+                collected.open -= 1;
+                collected.abandoned = Some(error.clone());
+                return Err(error);
+            }
         };
-        let mut collected = lock(&self.collector);
         collected.open -= 1;
-        if let Err(e) = applied {
-            let error = Error::io("set the metadata of", stream.path(), e);
-            collected.abandoned = Some(error.clone());
-            return Err(error);
+        if let (Some(all), Some(facts)) = (&mut collected.facts, facts) {
+            all.insert(self.tag, facts);
         }
         collected.add(self.how, self.tag, stream.into_file());
         Ok(())
+    }
+
+    /// Sets the metadata, and finds the facts where they are wanted.
+    fn describe(&self, stream: &Stream) -> io::Result<Option<Facts>> {
+        let existing = self.existing.as_ref();
+        if metadata::is_needed(existing, &self.options) {
+            metadata::apply(stream.file(), &stream.file().stat()?, existing, &self.options)?;
+        }
+        let wanted = lock(&self.collector).facts.is_some();
+        if wanted { stream.facts().map(Some) } else { Ok(None) }
     }
 
     fn stream_mut(&mut self) -> Result<&mut Stream> {

@@ -3,11 +3,11 @@
 //! Owner before ACL before mode: changing the owner clears setuid and setgid, and setting an
 //! ACL changes the mode. Only what differs is set, and all of it before the sync.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 
 use crate::options::WriteOptions;
-use crate::sys::{ACL, Existing, File, Kind, Stat, Xattrs};
+use crate::sys::{ACL, DEFAULT_ACL, Existing, File, Kind, Stat, Xattrs};
 
 /// Is there anything to set, and so a reason to look at the staged file?
 pub(crate) fn is_needed(existing: Option<&Existing>, options: &WriteOptions) -> bool {
@@ -17,6 +17,13 @@ pub(crate) fn is_needed(existing: Option<&Existing>, options: &WriteOptions) -> 
 
 /// They vouch for the old content, or grant rights to it.
 const NEVER_COPIED: [&[u8]; 3] = [b"security.capability", b"security.ima", b"security.evm"];
+
+/// XFS shows root the ACL a second time, under its raw name.
+const RAW_ACL: &[u8] = b"trusted.SGI_ACL_";
+
+fn is_never_copied(name: &[u8]) -> bool {
+    NEVER_COPIED.contains(&name) || name.starts_with(RAW_ACL)
+}
 
 /// Setuid and setgid are not handed on: the new content may be anybody's.
 const KEPT_MODE: u32 = 0o1777;
@@ -42,7 +49,7 @@ pub(crate) fn apply(
     };
     let group_kept = keep_owner(file, stat, &old.stat)?;
     let mut wanted = old.xattrs.clone();
-    wanted.retain(|(name, _)| !NEVER_COPIED.contains(&name.as_bytes()));
+    wanted.retain(|(name, _)| !is_never_copied(name.as_bytes()));
     if asked.is_some() {
         wanted.retain(|(name, _)| name.as_c_str() != ACL);
     }
@@ -53,6 +60,60 @@ pub(crate) fn apply(
     let (changed_acl, mode) = keep_xattrs(file, &wanted, mode)?;
     let current = (!changed_acl && stat.uid == old.stat.uid && stat.gid == old.stat.gid).then_some(stat.mode);
     set_mode(file, asked.unwrap_or(mode), current)
+}
+
+/// Signatures of one inode, which mean nothing on another.
+const NEVER_CARRIED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
+
+const SETUID: u32 = 0o4000;
+const SETGID: u32 = 0o2000;
+
+/// Gives the copy of a file or directory what the original has. The content is the same, so
+/// setuid, setgid and capabilities stay, as long as the owner does.
+pub(crate) fn carry(copy: &File, old: &Existing) -> io::Result<()> {
+    let stat = copy.stat()?;
+    let group_kept = keep_owner(copy, &stat, &old.stat)?;
+    let owner_kept = stat.uid == old.stat.uid || copy.stat()?.uid == old.stat.uid;
+    let mut wanted = old.xattrs.clone();
+    wanted.retain(|(name, _)| !NEVER_CARRIED.contains(&name.as_bytes()));
+    let mut mode = old.stat.mode;
+    if !owner_kept {
+        mode &= !SETUID;
+        wanted.retain(|(name, _)| name.to_bytes() != b"security.capability");
+    }
+    if !group_kept {
+        let keeps_setgid = old.stat.kind == Kind::Dir;
+        mode = restrict_group(mode, &mut wanted) & if keeps_setgid { !0 } else { !SETGID };
+    }
+    let is_wanted = |attribute: &CStr| wanted.iter().any(|(name, _)| name.as_c_str() == attribute);
+    if !is_wanted(DEFAULT_ACL) && names_of(copy)?.iter().any(|name| name.as_c_str() == DEFAULT_ACL) {
+        copy.remove_xattr(DEFAULT_ACL)?;
+    }
+    let (changed_acl, mode) = keep_xattrs(copy, &wanted, mode)?;
+    let unchanged = !changed_acl && stat.uid == old.stat.uid && stat.gid == old.stat.gid;
+    set_mode(copy, mode, unchanged.then_some(stat.mode))
+}
+
+/// Gives a new directory what its entries will inherit, before there are any.
+pub(crate) fn bequeath(copy: &File, old: &Existing) -> io::Result<()> {
+    let stat = copy.stat()?;
+    if old.stat.mode & SETGID != 0 && (stat.gid == old.stat.gid || keep_group(copy, old.stat.gid)?) {
+        copy.set_mode(stat.mode | SETGID)?;
+    }
+    match old.xattrs.iter().find(|(name, _)| name.as_c_str() == DEFAULT_ACL) {
+        Some((name, value)) => match copy.set_xattr(name, value) {
+            Err(e) if not_permitted(&e) => Ok(()),
+            set => set,
+        },
+        None => Ok(()),
+    }
+}
+
+fn keep_group(file: &File, gid: u32) -> io::Result<bool> {
+    match file.set_owner(None, Some(gid)) {
+        Err(e) if not_permitted(&e) => Ok(false),
+        set => set.map(|()| true),
+    }
 }
 
 fn set_mode(file: &File, mode: u32, current: Option<u32>) -> io::Result<()> {
@@ -73,10 +134,7 @@ fn keep_owner(file: &File, new: &Stat, old: &Stat) -> io::Result<bool> {
     match gid {
         None => Ok(true),
         Some(_) if uid.is_none() => Ok(false),
-        Some(_) => match file.set_owner(None, gid) {
-            Err(e) if not_permitted(&e) => Ok(false),
-            set => set.map(|()| true),
-        },
+        Some(gid) => keep_group(file, gid),
     }
 }
 

@@ -8,20 +8,25 @@ pub(crate) mod metadata;
 pub(crate) mod names;
 mod parents;
 pub(crate) mod places;
+pub(crate) mod plan;
 mod probe;
 mod publish;
+pub(crate) mod record;
+pub(crate) mod redo;
 mod remove;
+pub(crate) mod settle;
 mod stage;
 mod stage_dir;
 pub(crate) mod stream;
 pub(crate) mod sweep;
 pub(crate) mod sync_set;
 mod target;
+pub(crate) mod writer_lock;
 
 pub(crate) use compare::{Content, unchanged, unchanged_file};
 pub(crate) use probe::probe;
-pub(crate) use publish::{Outcome, move_into_place};
-pub(crate) use stage::{Staged, creation_mode};
+pub(crate) use publish::{Outcome, move_into_place, outcome_of_link};
+pub(crate) use stage::{Staged, creation_mode, creation_mode_of};
 pub(crate) use target::{Target, split};
 
 #[cfg(unix)]

@@ -22,15 +22,28 @@ pub(crate) enum Role {
     Stage,
     /// A directory in which files of a set are staged.
     StageDir,
+    /// What a writer locks, to be the only one.
+    Lock,
+    /// The staged content of a file in a transaction.
+    Change,
+    /// The record of a transaction that is decided.
+    Journal,
+    /// What recovery could not decide.
+    Quarantined,
 }
 
 impl Role {
-    const ALL: [Role; 2] = [Role::Stage, Role::StageDir];
+    const ALL: [Role; 6] =
+        [Role::Stage, Role::StageDir, Role::Lock, Role::Change, Role::Journal, Role::Quarantined];
 
     const fn letter(self) -> char {
         match self {
             Role::Stage => 's',
             Role::StageDir => 'b',
+            Role::Lock => 'l',
+            Role::Change => 'x',
+            Role::Journal => 'j',
+            Role::Quarantined => 'q',
         }
     }
 }
@@ -60,8 +73,20 @@ pub(crate) fn role_of(name: &OsStr) -> Option<Role> {
 
 /// A fresh name, which nobody can predict.
 pub(crate) fn fresh(role: Role) -> OsString {
-    let random = u128::from(unpredictable()) << 64 | u128::from(unpredictable());
-    let body = format!("{PREFIX}{}-{}", role.letter(), encode(random, RANDOM));
+    name(role, u128::from(unpredictable()) << 64 | u128::from(unpredictable()))
+}
+
+/// The one name that belongs to a target, however long the target's own name is.
+pub(crate) fn for_target(role: Role, target: &OsStr) -> OsString {
+    let hash =
+        target.as_encoded_bytes().iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, &b| {
+            (hash ^ u128::from(b)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        });
+    name(role, hash ^ (hash >> 64))
+}
+
+fn name(role: Role, bits: u128) -> OsString {
+    let body = format!("{PREFIX}{}-{}", role.letter(), encode(bits, RANDOM));
     let check = encode(checksum(&body), CHECK);
     OsString::from(body + &check)
 }

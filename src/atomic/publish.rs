@@ -7,7 +7,7 @@ use super::names::{self, Role};
 use super::stage::{Staged, StagedName, TRIES};
 use super::sync_set::Wish;
 use crate::options::{Committed, Durability, WriteOptions};
-use crate::sys::{self, Dir, FsKind};
+use crate::sys::{self, Dir, File, FileId, FsKind};
 use crate::{CancelToken, Error, ErrorKind, Result, TargetState};
 
 /// What came of a rename or link.
@@ -128,19 +128,38 @@ impl Staged {
         }
     }
 
-    /// An error may be a lost reply to something that was done. The name itself tells, on a
-    /// local file system; over a network only a hit proves anything.
     fn outcome(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
-        let Err(e) = done else { return Outcome::Done };
-        if sys::is_not_done(e, kind.remote) {
-            return Outcome::NotDone;
-        }
-        match self.target.dir.stat_at(name) {
-            Ok(found) if found.id == self.stat.id => Outcome::Done,
-            Ok(_) if !kind.remote => Outcome::NotDone,
-            Err(e) if !kind.remote && e.kind() == io::ErrorKind::NotFound => Outcome::NotDone,
-            _ => Outcome::Unknown,
-        }
+        outcome(&self.target.dir, done, self.stat.id, name, kind.remote)
+    }
+}
+
+/// An error may be a lost reply to something that was done. The name itself tells, on a local
+/// file system; over a network only a hit proves anything.
+fn outcome(dir: &Dir, done: &io::Result<()>, id: FileId, name: &OsStr, remote: bool) -> Outcome {
+    let Err(e) = done else { return Outcome::Done };
+    if sys::is_not_done(e, remote) {
+        return Outcome::NotDone;
+    }
+    match dir.stat_at(name) {
+        Ok(found) if found.id == id => Outcome::Done,
+        Ok(_) if !remote => Outcome::NotDone,
+        Err(e) if !remote && e.kind() == io::ErrorKind::NotFound => Outcome::NotDone,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// What came of giving `file` a name.
+pub(crate) fn outcome_of_link(
+    dir: &Dir,
+    done: &io::Result<()>,
+    file: &File,
+    name: &OsStr,
+    remote: bool,
+) -> Outcome {
+    match (done, file.stat()) {
+        (Ok(()), _) => Outcome::Done,
+        (_, Ok(stat)) => outcome(dir, done, stat.id, name, remote),
+        (_, Err(_)) => Outcome::Unknown,
     }
 }
 

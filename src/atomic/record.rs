@@ -147,6 +147,10 @@ impl Checksum {
         self.waiting = rest.len();
     }
 
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
     pub(crate) fn value(&self) -> u64 {
         let mut last = [0; 8];
         last[..self.waiting].copy_from_slice(&self.rest[..self.waiting]);

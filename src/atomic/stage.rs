@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::sync_set::How;
 use super::target::Target;
 use crate::options::WriteOptions;
-use crate::sys::{Dir, File, Kind, Lock, Stat};
+use crate::sys::{Dir, Existing, File, Kind, Lock, Stat};
 use crate::{Error, Result};
 
 /// How often a name that is taken, or was taken for an orphan, is tried anew.
@@ -118,7 +118,12 @@ fn create_file(target: &Target, options: &WriteOptions) -> io::Result<Created> {
 
 /// The mode to create a staged file with; never wider than the target's will be.
 pub(crate) fn creation_mode(target: &Target, options: &WriteOptions) -> u32 {
-    let old = target.existing.as_ref().filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
+    creation_mode_of(target.existing.as_ref(), options)
+}
+
+/// The same by what stands at the target's name.
+pub(crate) fn creation_mode_of(existing: Option<&Existing>, options: &WriteOptions) -> u32 {
+    let old = existing.filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
     match (&options.permissions, old) {
         (Some(permissions), _) => super::mode_of_permissions(permissions) & 0o700,
         (None, Some(old)) => old.stat.mode & 0o777,

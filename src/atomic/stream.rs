@@ -3,6 +3,8 @@
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::plan::Facts;
+use super::record::Checksum;
 use crate::options::{Durability, WriteOptions};
 use crate::sys::File;
 use crate::{CancelToken, Error, ErrorKind, Result};
@@ -50,12 +52,41 @@ pub(crate) struct Stream {
     /// Where the stretch begins that is not on its way to the device yet.
     started: u64,
     failed: Option<Error>,
+    /// The checksum of what was written, as long as it is written in order; for transactions.
+    sum: Option<Checksum>,
 }
 
 impl Stream {
     pub(crate) fn new(file: File, path: &Path, limits: Limits) -> Stream {
         let path = path.to_owned();
-        Stream { file, path, limits, buffer: Vec::new(), start: 0, len: 0, started: 0, failed: None }
+        Stream {
+            file,
+            path,
+            limits,
+            buffer: Vec::new(),
+            start: 0,
+            len: 0,
+            started: 0,
+            failed: None,
+            sum: None,
+        }
+    }
+
+    /// Keeps a checksum along the way.
+    pub(crate) fn summed(mut self) -> Stream {
+        self.sum = Some(Checksum::new());
+        self
+    }
+
+    /// What the finished file is known by.
+    pub(crate) fn facts(&self) -> io::Result<Facts> {
+        let stat = self.file.stat()?;
+        let sum = match &self.sum {
+            Some(sum) if sum.len() == stat.size => sum.value(),
+            // Written out of order: what counts is what is there now.
+            _ => super::redo::checksum(&self.file)?,
+        };
+        Ok(Facts { ino: stat.id.ino, size: stat.size, sum })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -185,6 +216,10 @@ impl Stream {
             match self.file.write_at(chunk, self.start)? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => {
+                    self.sum = self.sum.take().filter(|sum| sum.len() == self.start).map(|mut sum| {
+                        sum.add(chunk.get(..written).unwrap_or_default());
+                        sum
+                    });
                     chunk = chunk.get(written..).unwrap_or_default();
                     self.start += written as u64;
                 }

@@ -11,7 +11,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, Stat
 use rustix::io::Errno;
 
 use super::unix::{kind_of_mode, read_names, read_value};
-use super::{Dir, Existing, Family, File, FileId, FsKind, Kind, Stat, Xattrs};
+use super::{Dir, Existing, Family, File, FileId, Fingerprint, FsKind, Kind, Stat, Xattrs};
 
 /// `STATX_MNT_ID_UNIQUE`, Linux 6.8: a mount id that is never used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -53,6 +53,13 @@ fn from_statx(found: &fs::Statx) -> Stat {
 pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
     let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(time_of(found.st_ctime as i64, found.st_ctime_nsec as u32))
+}
+
+/// Tells a file from one that was saved at the same name later.
+pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
+    let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let seconds = u64::try_from(found.st_mtime as i64).unwrap_or(0);
+    Ok(Fingerprint { ino: found.st_ino, seconds, nanoseconds: found.st_mtime_nsec as u64 })
 }
 
 /// Times before 1970 count as 1970: very old.

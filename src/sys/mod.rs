@@ -16,8 +16,15 @@ macro_rules! record {
 #[cfg(not(feature = "crash_testing"))]
 macro_rules! record {
     ($op:expr, $call:expr) => {
-        $call
+        crate::sys::perform(|| $call)
     };
+}
+
+/// A function of its own, so that a `?` in the call ends the call and not its caller.
+#[cfg(not(feature = "crash_testing"))]
+#[inline(always)]
+fn perform<T>(call: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    call()
 }
 
 #[cfg(feature = "crash_testing")]
@@ -37,6 +44,8 @@ mod process;
 mod sets;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod tree;
 #[cfg(unix)]
 mod unix;
 #[cfg(target_os = "linux")]
@@ -52,6 +61,8 @@ pub(crate) use lock::Share;
 pub(crate) use process::{Process, boot_id, host_name, name_space, uptime};
 #[cfg(feature = "signals")]
 pub(crate) use signals::cancel_on_termination;
+#[cfg(target_os = "linux")]
+pub(crate) use tree::{absolute, copy_times, std_file};
 #[cfg(unix)]
 pub(crate) use unix::*;
 
@@ -94,6 +105,20 @@ pub(crate) struct Stat {
     pub(crate) mount: Option<u64>,
     /// Something is mounted on this very name.
     pub(crate) mount_root: bool,
+}
+
+/// An inode and when its content was last changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    pub(crate) ino: u64,
+    pub(crate) seconds: u64,
+    pub(crate) nanoseconds: u64,
+}
+
+impl Fingerprint {
+    pub(crate) fn is_no_later_than(self, other: Fingerprint) -> bool {
+        (self.seconds, self.nanoseconds) <= (other.seconds, other.nanoseconds)
+    }
 }
 
 /// What a file system can be trusted with.

@@ -43,6 +43,9 @@ pub(crate) type Xattrs = Vec<(CString, Vec<u8>)>;
 /// The access ACL, as Linux stores it.
 pub(crate) const ACL: &std::ffi::CStr = c"system.posix_acl_access";
 
+/// What a directory hands on to what is created in it.
+pub(crate) const DEFAULT_ACL: &std::ffi::CStr = c"system.posix_acl_default";
+
 impl Dir {
     /// Opens a directory by its path; the empty path is the current directory.
     pub(crate) fn open(path: &Path) -> io::Result<Dir> {
@@ -57,7 +60,8 @@ impl Dir {
     fn open_from(at: BorrowedFd<'_>, path: &Path) -> io::Result<Dir> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match fs::openat(at, path, flags | OFlags::RDONLY, Mode::empty()) {
+        let readable = || fs::openat(at, path, flags | OFlags::RDONLY, Mode::empty());
+        match rustix::io::retry_on_intr(readable) {
             #[cfg(target_os = "linux")]
             Err(Errno::ACCESS) => {
                 let fd = fs::openat(at, path, flags | OFlags::PATH, Mode::empty())?;
@@ -392,6 +396,11 @@ pub(crate) fn is_not_done(e: &io::Error, remote: bool) -> bool {
 /// The file system or kernel doesn't know this way of renaming.
 pub(crate) fn is_unsupported(e: &io::Error) -> bool {
     matches!(Errno::from_io_error(e), Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP))
+}
+
+/// The file system has no hard links, or no more of them for this file.
+pub(crate) fn cannot_link(e: &io::Error) -> bool {
+    matches!(Errno::from_io_error(e), Some(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::MLINK))
 }
 
 /// The rights or the mount forbid it; trying again doesn't help.

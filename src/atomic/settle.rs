@@ -1,0 +1,167 @@
+//! What a recovery makes of the transactions that it finds in a directory.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::names::{self, Role};
+use super::plan::Plan;
+use super::record::Unusable;
+use super::redo::{self, Ruling};
+use super::sweep::Judge;
+use super::writer_lock::WriterLock;
+use crate::sys::Dir;
+
+/// What became of the remnants of transactions, relative to their root.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Targets whose change was carried out.
+    pub(crate) completed: Vec<PathBuf>,
+    /// Targets whose change was never decided.
+    pub(crate) rolled_back: Vec<PathBuf>,
+    pub(crate) removed: Vec<PathBuf>,
+    pub(crate) in_use: Vec<PathBuf>,
+    /// Under the names that they have now.
+    pub(crate) quarantined: Vec<PathBuf>,
+    /// Records of an unknown version, left as they are.
+    pub(crate) unreadable: Vec<PathBuf>,
+}
+
+/// Settles transactions of dead writers. `journals` and `staged` are what the directory has.
+pub(crate) fn settle(
+    root: &Arc<Dir>,
+    journals: &[OsString],
+    staged: &[OsString],
+    judge: Judge,
+) -> io::Result<Settled> {
+    let all = || journals.iter().chain(staged).map(PathBuf::from).collect();
+    let lock = match WriterLock::take(root, OsStr::new(""), Duration::ZERO) {
+        // Only age can tell whether the writer lives.
+        Err(e) if e.kind() == io::ErrorKind::Unsupported && !judge.min_age.is_zero() => None,
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => {
+            return Ok(Settled { in_use: all(), ..Settled::default() });
+        }
+        Ok(None) => return Ok(Settled { in_use: all(), ..Settled::default() }),
+        taken => taken?,
+    };
+    let settled = settle_locked(root, journals, staged, judge);
+    drop(lock);
+    settled
+}
+
+/// The same for a caller that is the only writer.
+pub(crate) fn settle_locked(
+    root: &Arc<Dir>,
+    journals: &[OsString],
+    staged: &[OsString],
+    judge: Judge,
+) -> io::Result<Settled> {
+    let mut desk = Desk { root, judge, settled: Settled::default(), keep_staged: false };
+    for journal in journals {
+        desk.settle_record(journal, staged)?;
+    }
+    desk.remove_orphans(staged)?;
+    Ok(desk.settled)
+}
+
+struct Desk<'a> {
+    root: &'a Arc<Dir>,
+    judge: Judge,
+    settled: Settled,
+    /// A record that can't be read now may need them later.
+    keep_staged: bool,
+}
+
+impl Desk<'_> {
+    fn settle_record(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
+        if !redo::is_trusted(self.root, journal)? {
+            // Not ours; but it may be what somebody made of ours.
+            self.keep_staged = true;
+            return Ok(());
+        }
+        if self.judge.is_young(self.root, journal)? {
+            self.keep_staged = true;
+            self.settled.in_use.push(journal.into());
+            return Ok(());
+        }
+        let ruling = match Plan::decode(&read(self.root, journal)?) {
+            Ok(plan) => redo::rule(self.root, plan)?,
+            Err(Unusable::Corrupt) => Ruling::Quarantine,
+            Err(Unusable::Unknown) => {
+                self.keep_staged = true;
+                self.settled.unreadable.push(journal.into());
+                return Ok(());
+            }
+        };
+        match ruling {
+            Ruling::Complete(plan, ready) => {
+                let marked = plan.changes.iter().zip(&ready).filter(|(_, ready)| **ready);
+                self.settled.completed.extend(marked.map(|(change, _)| change.path.clone()));
+                if self.judge.dry_run {
+                    return Ok(());
+                }
+                redo::carry_out(self.root, &plan, Some(&ready))?;
+                self.root.unlink(journal)
+            }
+            Ruling::RollBack(plan) => {
+                self.settled.rolled_back.extend(plan.changes.iter().map(|change| change.path.clone()));
+                if self.judge.dry_run {
+                    return Ok(());
+                }
+                // The record goes first: without its staged files it would mean nothing.
+                self.root.unlink(journal)?;
+                redo::remove_staged(self.root, &plan)
+            }
+            Ruling::Quarantine => self.quarantine(journal, staged),
+        }
+    }
+
+    /// Moves a record, and the staged files that it may be about, out of the way of everything.
+    fn quarantine(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
+        self.keep_staged = true;
+        for name in std::iter::once(journal).chain(staged.iter().map(OsString::as_os_str)) {
+            if self.judge.dry_run {
+                self.settled.quarantined.push(name.into());
+                continue;
+            }
+            let aside = names::fresh(Role::Quarantined);
+            match self.root.rename(name, &aside) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                renamed => {
+                    renamed?;
+                    self.settled.quarantined.push(aside.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphans(&mut self, staged: &[OsString]) -> io::Result<()> {
+        for name in staged.iter().filter(|_| !self.keep_staged) {
+            if !self.judge.may_remove(self.root, name)? {
+                continue;
+            }
+            if !self.judge.dry_run {
+                match self.root.unlink(name) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                    removed => removed?,
+                }
+            }
+            self.settled.removed.push(name.into());
+        }
+        Ok(())
+    }
+}
+
+fn read(root: &Dir, name: &OsStr) -> io::Result<Vec<u8>> {
+    let file = root.open_file(name)?;
+    let (mut record, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        match file.read_at(&mut chunk, record.len() as u64)? {
+            0 => return Ok(record),
+            read => record.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+        }
+    }
+}

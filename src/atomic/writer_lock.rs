@@ -1,0 +1,81 @@
+//! One writer at a time for a name: a lock file beside it, with a name that follows from it.
+//!
+//! The file is removed while its lock is held. Whoever waits for it has it open by then, and so
+//! makes sure after locking that the name still leads to what it locked.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::names::{self, Role};
+use crate::sys::{self, Dir, File, Kind, Lock};
+
+/// Between two looks at a lock that somebody has.
+const PAUSES: std::ops::RangeInclusive<u64> = 1..=20;
+
+/// The right to be the only writer; given up, with its file, when dropped.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    dir: Arc<Dir>,
+    name: OsString,
+    /// Open and locked.
+    _file: File,
+}
+
+impl WriterLock {
+    /// Takes the lock for `target` in `dir`. None if somebody else has it for longer than that.
+    /// The error is `Unsupported` where the file system has no locks.
+    pub(crate) fn take(dir: &Arc<Dir>, target: &OsStr, timeout: Duration) -> io::Result<Option<WriterLock>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut pause = *PAUSES.start();
+        loop {
+            if let Some(lock) = WriterLock::try_take(dir, names::for_target(Role::Lock, target))? {
+                return Ok(Some(lock));
+            }
+            let pause_now = Duration::from_millis(pause);
+            if deadline.is_some_and(|deadline| Instant::now() + pause_now > deadline) {
+                return Ok(None);
+            }
+            std::thread::sleep(pause_now);
+            pause = (pause * 2).min(*PAUSES.end());
+        }
+    }
+
+    fn try_take(dir: &Arc<Dir>, name: OsString) -> io::Result<Option<WriterLock>> {
+        loop {
+            let file = match open(dir, &name) {
+                // Removed by its last holder between the two attempts to open it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let stat = file.stat()?;
+            match file.try_lock()? {
+                Lock::Elsewhere => return Ok(None),
+                Lock::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
+                Lock::Held => {}
+            }
+            if dir.stat_at(&name).is_ok_and(|now| now.id == stat.id) {
+                return Ok(Some(WriterLock { dir: Arc::clone(dir), name, _file: file }));
+            }
+        }
+    }
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        // While it is held. If this fails, recovery removes the file.
+        let _ = self.dir.unlink(&self.name);
+    }
+}
+
+/// Opens or creates the lock file, and refuses what somebody else may have put there.
+fn open(dir: &Dir, name: &OsStr) -> io::Result<File> {
+    let file = match dir.create_new(name, 0o600) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => dir.open_file_to_lock(name)?,
+        created => created?,
+    };
+    let stat = file.stat()?;
+    let ours = stat.kind == Kind::File && stat.uid == sys::effective_uid() && stat.nlink <= 1;
+    if ours { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
