@@ -1,0 +1,344 @@
+//! Locks between processes.
+
+mod record;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::sys::{self, Dir, File, Kind, Lock, Share, Stat};
+use crate::{Error, ErrorKind, Result, atomic};
+use record::Record;
+
+/// How often a file that was replaced between opening and locking it is tried anew.
+const TRIES: usize = 1000;
+
+/// How long a lock is tried again that nobody says to hold.
+const GRACE: Duration = Duration::from_millis(10);
+
+/// An advisory lock between processes and threads, which ends with its holder.
+///
+/// At most one [`LockFile`] on a path exists at a time, in all processes together, unless all
+/// are [shared](LockFile::lock_shared). The kernel keeps the lock (`flock`) and frees it in the
+/// instant in which its holder dies, however it dies; nothing has to be cleaned up, and no process
+/// id can be mistaken for another's. Two locks of one process exclude each other like those of two,
+/// so a thread that locks a path twice with [`lock`](LockFile::lock) waits for ever.
+///
+/// # Limitations
+///
+/// - The lock binds only those who ask for it: programs that use this type, or `flock(2)`, as the
+///   command `flock(1)` does. POSIX locks (`fcntl`) are others.
+/// - Lock a file that is there for this purpose, not the one that is saved: a save puts a new file
+///   in its place, and the lock stays with the old one.
+/// - The file stays when the lock is given up. Removing it is never necessary; whoever waits for the
+///   lock notices that it was removed and goes on to the new file. But if somebody removes it
+///   *while it is held*, the next one to ask creates a new file, and gets a lock on that.
+/// - The file is created for its owner only (mode 0600): whoever can open it can hold the lock for
+///   ever. To share a lock with other users, create the file beforehand, with the mode it needs.
+/// - A child that this process forks has the lock too, because it shares the open file. It can't give
+///   it up by accident: dropping its copy only closes the file. While the holder that took the
+///   lock lives, its [`unlock`](LockFile::unlock) frees it for good; if that one dies first, the lock
+///   lasts until such children have ended. Programs that are started from this process don't inherit it
+///   (`O_CLOEXEC`), once they run: until then each is such a child, for microseconds.
+/// - On a network file system the lock is as good as the server's: on Linux, NFS and SMB exclude other
+///   machines too, but after a broken connection a lock may be lost without notice.
+///
+/// # Example
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let data = dir.path();
+/// use durafile::{ErrorKind, LockFile};
+///
+/// let path = data.join("service.lock");
+/// let lock = LockFile::try_lock(&path)?;
+///
+/// // Here or in any other process:
+/// match LockFile::try_lock(&path) {
+///     Err(e) if e.kind() == ErrorKind::Locked => {
+///         if let Some(holder) = LockFile::holder(&path)? {
+///             eprintln!("already running on {}, process {}", holder.host, holder.pid);
+///         }
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// lock.unlock()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a lock that is dropped is given up"]
+pub struct LockFile {
+    file: File,
+    path: PathBuf,
+    /// The process that took it; a forked child is another one.
+    owner: u32,
+    recorded: bool,
+    released: bool,
+}
+
+/// Who holds a lock, for messages.
+///
+/// A hint: it may be out of date by the time it is read, and it is written by the holder, so
+/// whoever may write the lock file can make it say anything. Never decide by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The process id, as it is called on its host (and there in its container).
+    pub pid: u32,
+    /// The name of the machine or container.
+    pub host: String,
+    /// When it took the lock, by its own clock.
+    pub since: SystemTime,
+}
+
+impl LockFile {
+    /// Takes the lock, and waits for it as long as it takes. Creates the file if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// `IsADirectory` and `InvalidPath` if something else than a regular file is there, a symbolic link
+    /// included; [`Unsupported`](ErrorKind::Unsupported) if the file system can't lock; whatever
+    /// opening or creating the file gives.
+    pub fn lock(path: impl AsRef<Path>) -> Result<LockFile> {
+        Place::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Forever)
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](LockFile::lock), and [`Locked`](ErrorKind::Locked) if somebody has it.
+    pub fn try_lock(path: impl AsRef<Path>) -> Result<LockFile> {
+        Place::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Never)
+    }
+
+    /// Takes the lock, and waits at most so long for it. It looks again and again, at intervals of
+    /// up to 20 ms, so those who wait in [`lock`](LockFile::lock) may be quicker.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](LockFile::lock), and [`TimedOut`](ErrorKind::TimedOut).
+    pub fn lock_timeout(path: impl AsRef<Path>, timeout: Duration) -> Result<LockFile> {
+        // A time beyond what the clock can say is for ever.
+        let wait = Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until);
+        Place::of(path.as_ref())?.acquire(Share::Exclusive, wait)
+    }
+
+    /// Takes the lock together with all others who take it shared, and waits until nobody has it
+    /// for himself. A lock file that the caller may only read will do.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](LockFile::lock).
+    pub fn lock_shared(path: impl AsRef<Path>) -> Result<LockFile> {
+        Place::of(path.as_ref())?.acquire(Share::Shared, Wait::Forever)
+    }
+
+    /// Who holds the lock right now, for messages.
+    ///
+    /// None if nobody does, if it is only held shared, or if the holder can't be named: it did not
+    /// leave its name (another program, a full disk), or it is dead and a forked child of it goes
+    /// on. A process that merely has the number of a dead holder is never named.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no regular file or can't be read, or the file system can't lock. A missing
+    /// file is no error.
+    pub fn holder(path: impl AsRef<Path>) -> Result<Option<Holder>> {
+        let path = path.as_ref();
+        match Place::of(path).and_then(|place| place.holder()) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            found => found,
+        }
+    }
+
+    /// Gives up the lock. Dropping it does the same, and ignores errors.
+    ///
+    /// # Errors
+    ///
+    /// If the system could not give it up, as on a network file system out of reach; it ends
+    /// with the process then.
+    pub fn unlock(mut self) -> Result<()> {
+        self.release().map_err(|e| Error::io("unlock", &self.path, e))
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        let forked = std::process::id() != self.owner;
+        if std::mem::replace(&mut self.released, true) || forked {
+            return Ok(());
+        }
+        if self.recorded {
+            // Without it, the record would only be stale.
+            let _ = self.file.truncate(0);
+        }
+        // Not by closing: a child that is being started may have the file open for a moment.
+        self.file.unlock()
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let _ = self.release();
+    }
+}
+
+/// How long to wait for a lock.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Never,
+    Until(Instant),
+    Forever,
+}
+
+impl Wait {
+    fn take(self, file: &File, share: Share) -> io::Result<Lock> {
+        match self {
+            Wait::Never => match file.try_lock_as(share)? {
+                // A single holder has left its name, or is about to; others may only be asking who
+                // holds it, which takes a shared lock for an instant.
+                Lock::Elsewhere if Record::read(file)?.is_none() => {
+                    poll(file, share, Instant::now() + GRACE)
+                }
+                lock => Ok(lock),
+            },
+            Wait::Forever => match file.try_lock_as(share)? {
+                Lock::Elsewhere => file.wait_for_lock(share),
+                lock => Ok(lock),
+            },
+            Wait::Until(deadline) => poll(file, share, deadline),
+        }
+    }
+
+    /// The kind of error when somebody else has the lock in the end.
+    fn failed(self) -> ErrorKind {
+        match self {
+            Wait::Until(_) => ErrorKind::TimedOut,
+            Wait::Never | Wait::Forever => ErrorKind::Locked,
+        }
+    }
+}
+
+fn poll(file: &File, share: Share, deadline: Instant) -> io::Result<Lock> {
+    const LONGEST: Duration = Duration::from_millis(20);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match file.try_lock_as(share)? {
+            Lock::Elsewhere if !left.is_zero() => std::thread::sleep(pause.min(left)),
+            lock => return Ok(lock),
+        }
+        pause = LONGEST.min(pause * 2);
+    }
+}
+
+/// Where a lock file is.
+#[derive(Debug)]
+struct Place {
+    dir: Dir,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Place {
+    fn of(path: &Path) -> Result<Place> {
+        let (parent, name) =
+            atomic::split(path).map_err(|_| Error::new(ErrorKind::InvalidPath, "lock", path))?;
+        let dir = Dir::open(parent).map_err(|e| Error::io("open the directory of", path, e))?;
+        Ok(Place { dir, name: name.to_owned(), path: path.to_owned() })
+    }
+
+    fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    fn failed(&self, e: io::Error) -> Error {
+        Error::io("lock", &self.path, e)
+    }
+
+    fn refused(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, "lock", &self.path)
+    }
+
+    fn acquire(self, share: Share, wait: Wait) -> Result<LockFile> {
+        for _ in 0..TRIES {
+            let Some(file) = self.open(share)? else { continue };
+            match wait.take(&file, share).map_err(|e| self.failed(e))? {
+                Lock::Held => {}
+                Lock::Elsewhere => return Err(self.refused(wait.failed())),
+                Lock::Unsupported => return Err(self.refused(ErrorKind::Unsupported)),
+            }
+            // Removed or replaced before it was locked: others lock what is there now.
+            if self.leads_to(&file).map_err(|e| self.failed(e))? {
+                let recorded = share == Share::Exclusive && Record::now().write(&file);
+                let owner = std::process::id();
+                return Ok(LockFile { file, path: self.path, owner, recorded, released: false });
+            }
+        }
+        // Either someone removes the file all the time, or its inode number changes by itself.
+        Err(self.refused(ErrorKind::Unsupported))
+    }
+
+    fn leads_to(&self, file: &File) -> io::Result<bool> {
+        let locked = file.stat()?;
+        match self.dir.stat_at(self.name()) {
+            Ok(now) => Ok(now.id == locked.id && locked.kind == Kind::File),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Opens or creates the file. None if it came or went meanwhile.
+    ///
+    /// In two steps: in a directory like `/tmp` the kernel refuses `O_CREAT` for an existing file
+    /// of another user's.
+    fn open(&self, share: Share) -> Result<Option<File>> {
+        const MODE: u32 = 0o600;
+        let found = match self.stat()? {
+            None => self.dir.create_new(self.name(), MODE),
+            Some(_) => match self.dir.open_file_to_lock(self.name()) {
+                Err(e) if share == Share::Shared && sys::is_forbidden(&e) => self.dir.open_file(self.name()),
+                opened => opened,
+            },
+        };
+        match found {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(None),
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
+    /// What is there, if it is a regular file or nothing. Opening a device could do anything.
+    fn stat(&self) -> Result<Option<Stat>> {
+        match self.dir.stat_at(self.name()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.failed(e)),
+            Ok(found) => match found.kind {
+                Kind::File => Ok(Some(found)),
+                Kind::Dir => Err(self.refused(ErrorKind::IsADirectory)),
+                Kind::Symlink | Kind::Other => Err(self.refused(ErrorKind::InvalidPath)),
+            },
+        }
+    }
+
+    fn holder(&self) -> Result<Option<Holder>> {
+        if self.stat()?.is_none() {
+            return Ok(None);
+        }
+        let failed = |e| Error::io("read", &self.path, e);
+        let file = self.dir.open_file(self.name()).map_err(failed)?;
+        let Some(record) = Record::read(&file).map_err(failed)? else { return Ok(None) };
+        // Most stale records are recognised without a lock, which others could run into.
+        if record.is_stale(&file).map_err(failed)? {
+            return Ok(None);
+        }
+        match file.try_lock_as(Share::Shared).map_err(|e| self.failed(e))? {
+            Lock::Held => {
+                let _ = file.unlock();
+                Ok(None)
+            }
+            Lock::Elsewhere => Ok(Record::read(&file).map_err(failed)?.map(Record::into_holder)),
+            Lock::Unsupported => Err(self.refused(ErrorKind::Unsupported)),
+        }
+    }
+}
