@@ -60,6 +60,7 @@ mod batch;
 mod cancel;
 #[cfg(feature = "crash_testing")]
 pub mod crash_testing;
+mod dir;
 mod error;
 mod file;
 pub mod health;
@@ -76,6 +77,7 @@ pub use batch::{Batch, SyncStrategy};
 pub use cancel::CancelToken;
 #[cfg(feature = "signals")]
 pub use cancel::EXIT_CANCELLED;
+pub use dir::{AtomicDir, Carry, DirOptions, DirSnapshot};
 pub use error::{Error, ErrorKind, Result, TargetState};
 #[cfg(feature = "json")]
 pub use file::write_json;

@@ -1,12 +1,14 @@
 //! Start-up: settling what a crash left behind.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::atomic::dir_settle::{Found, settle_swaps};
 use crate::atomic::names::{self, Role};
-use crate::atomic::settle::settle;
+use crate::atomic::settle::{Settled, settle};
 use crate::atomic::sweep::{Judge, Verdict};
 use crate::sys::{Dir, Kind};
 use crate::{Error, Result};
@@ -169,6 +171,11 @@ impl Walk<'_> {
         if !journals.is_empty() || !staged.is_empty() {
             self.settle_transactions(dir, folder, &journals, &staged)?;
         }
+        let swaps = Found { records: of(Role::Swap), kept: of(Role::Kept), trees: of(Role::Tree) };
+        if !swaps.is_empty() {
+            let settled = settle_swaps(dir, &swaps, self.judge);
+            self.take_down(settled, folder, swaps.names(), "settle the directories in")?;
+        }
         for (role, name) in &remnants {
             self.settle(dir, *role, name, folder)?;
         }
@@ -182,13 +189,24 @@ impl Walk<'_> {
         journals: &[OsString],
         staged: &[OsString],
     ) -> Result<()> {
+        let settled = settle(dir, journals, staged, self.judge);
+        self.take_down(settled, folder, journals.iter().chain(staged), "settle the transaction in")
+    }
+
+    fn take_down<'n>(
+        &mut self,
+        settled: io::Result<Settled>,
+        folder: &Path,
+        names: impl Iterator<Item = &'n OsString>,
+        operation: &'static str,
+    ) -> Result<()> {
         let base = self.root.join(folder);
-        let settled = match settle(dir, journals, staged, self.judge) {
+        let settled = match settled {
             Err(e) if crate::sys::is_forbidden(&e) => {
-                self.found.unreadable.extend(journals.iter().chain(staged).map(|name| base.join(name)));
+                self.found.unreadable.extend(names.map(|name| base.join(name)));
                 return Ok(());
             }
-            settled => settled.map_err(|e| Error::io("settle the transaction in", &base, e))?,
+            settled => settled.map_err(|e| Error::io(operation, &base, e))?,
         };
         let full = |paths: Vec<PathBuf>| paths.into_iter().map(|path| base.join(path)).collect::<Vec<_>>();
         self.found.completed.extend(full(settled.completed));
@@ -209,12 +227,14 @@ impl Walk<'_> {
             Role::Lock => self.judge.settle_stage(dir, name),
             // Together with others of the folder, or left for a person to look at.
             Role::Change | Role::Journal | Role::Quarantined => return Ok(()),
+            Role::Swap | Role::Kept | Role::Tree => return Ok(()),
         };
         match verdict.map_err(|e| Error::io("settle", &path, e))? {
             Verdict::Ignored => {}
             Verdict::InUse => self.found.in_use.push(path),
             Verdict::Removed => self.found.removed.push(path),
             Verdict::Unreadable => self.found.unreadable.push(path),
+            Verdict::SetAside(aside) => self.found.quarantined.push(path.with_file_name(aside)),
         }
         Ok(())
     }
@@ -222,7 +242,6 @@ impl Walk<'_> {
 
 /// What a recovery found and did; every path that it settled, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "it says what was settled and what could not be looked at"]
 pub struct Recovery {
     removed: Vec<PathBuf>,
     completed: Vec<PathBuf>,

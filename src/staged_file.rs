@@ -44,6 +44,11 @@ impl Collected {
         }
     }
 
+    /// What was added is synced by somebody else, unless it is already.
+    pub(crate) fn forget_unsynced(&mut self) {
+        self.set = SyncSet::default();
+    }
+
     /// Waits until everything that was added is durable. `path_of` tells which file a number is.
     pub(crate) fn finish(
         &mut self,

@@ -75,7 +75,9 @@ pub(crate) fn carry(copy: &File, old: &Existing) -> io::Result<()> {
     let group_kept = keep_owner(copy, &stat, &old.stat)?;
     let owner_kept = stat.uid == old.stat.uid || copy.stat()?.uid == old.stat.uid;
     let mut wanted = old.xattrs.clone();
-    wanted.retain(|(name, _)| !NEVER_CARRIED.contains(&name.as_bytes()));
+    wanted.retain(|(name, _)| {
+        !NEVER_CARRIED.contains(&name.to_bytes()) && !name.to_bytes().starts_with(RAW_ACL)
+    });
     let mut mode = old.stat.mode;
     if !owner_kept {
         mode &= !SETUID;

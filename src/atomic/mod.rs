@@ -4,6 +4,16 @@
 //! `docs/protocols.md` gives it with the reasons.
 
 mod compare;
+pub(crate) mod dir_carry;
+pub(crate) mod dir_draft;
+mod dir_fallback;
+pub(crate) mod dir_old;
+mod dir_record;
+mod dir_seal;
+pub(crate) mod dir_settle;
+mod dir_stage;
+mod dir_swap;
+pub(crate) mod dir_target;
 pub(crate) mod metadata;
 pub(crate) mod names;
 mod parents;

@@ -30,11 +30,26 @@ pub(crate) enum Role {
     Journal,
     /// What recovery could not decide.
     Quarantined,
+    /// A version of a directory that is not the target yet, or not any more.
+    Tree,
+    /// The old version of a directory while a swap in several steps is under way.
+    Kept,
+    /// The record of such a swap.
+    Swap,
 }
 
 impl Role {
-    const ALL: [Role; 6] =
-        [Role::Stage, Role::StageDir, Role::Lock, Role::Change, Role::Journal, Role::Quarantined];
+    const ALL: [Role; 9] = [
+        Role::Stage,
+        Role::StageDir,
+        Role::Lock,
+        Role::Change,
+        Role::Journal,
+        Role::Quarantined,
+        Role::Tree,
+        Role::Kept,
+        Role::Swap,
+    ];
 
     const fn letter(self) -> char {
         match self {
@@ -44,6 +59,9 @@ impl Role {
             Role::Change => 'x',
             Role::Journal => 'j',
             Role::Quarantined => 'q',
+            Role::Tree => 'd',
+            Role::Kept => 'o',
+            Role::Swap => 'r',
         }
     }
 }

@@ -51,6 +51,10 @@ fn open_writable(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
         opened => opened?,
     };
     let stat = dir.stat()?;
+    if stat.mount_root {
+        // What is in it belongs elsewhere.
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
     if stat.mode & OWNER != OWNER {
         dir.set_mode(stat.mode | OWNER)?;
     }

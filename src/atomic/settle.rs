@@ -10,7 +10,7 @@ use super::names::{self, Role};
 use super::plan::Plan;
 use super::record::Unusable;
 use super::redo::{self, Ruling};
-use super::sweep::Judge;
+use super::sweep::{Judge, Verdict};
 use super::writer_lock::WriterLock;
 use crate::sys::Dir;
 
@@ -27,6 +27,19 @@ pub(crate) struct Settled {
     pub(crate) quarantined: Vec<PathBuf>,
     /// Records of an unknown version, left as they are.
     pub(crate) unreadable: Vec<PathBuf>,
+}
+
+impl Settled {
+    /// Takes down what became of one remnant.
+    pub(crate) fn add(&mut self, verdict: Verdict, name: &OsStr) {
+        match verdict {
+            Verdict::Ignored => {}
+            Verdict::InUse => self.in_use.push(name.into()),
+            Verdict::Removed => self.removed.push(name.into()),
+            Verdict::Unreadable => self.unreadable.push(name.into()),
+            Verdict::SetAside(aside) => self.quarantined.push(aside.into()),
+        }
+    }
 }
 
 /// Settles transactions of dead writers. `journals` and `staged` are what the directory has.

@@ -119,6 +119,10 @@ impl Stream {
 
     pub(crate) fn write(&mut self, data: &[u8]) -> Result<()> {
         self.go_on()?;
+        // Writing nothing beyond the end makes a file no longer.
+        if data.is_empty() {
+            return Ok(());
+        }
         let end = self.position().saturating_add(data.len() as u64);
         if self.limits.size.is_some_and(|limit| end > limit) {
             return Err(self.fail(Error::new(ErrorKind::TooLarge, "write", &self.path)));
@@ -143,12 +147,16 @@ impl Stream {
 
     #[cfg(feature = "json")]
     pub(crate) fn write_json<T: serde::Serialize + ?Sized>(&mut self, value: &T, pretty: bool) -> Result<()> {
-        let into = Json(self);
+        // Serialisers write token by token, which a plain buffer takes fastest.
+        let mut into = io::BufWriter::with_capacity(BUFFER, Json(self));
         let written = if pretty {
-            serde_json::to_writer_pretty(into, value)
+            serde_json::to_writer_pretty(&mut into, value)
         } else {
-            serde_json::to_writer(into, value)
+            serde_json::to_writer(&mut into, value)
         };
+        let written = written.and_then(|()| io::Write::flush(&mut into).map_err(serde_json::Error::io));
+        // What is left after an error must not be written when the buffer is dropped.
+        drop(into.into_parts());
         written.map_err(|e| {
             // An error of the file system keeps its kind.
             let own = self.failed.clone();

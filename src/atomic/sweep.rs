@@ -1,14 +1,15 @@
 //! Judging one remnant: whose it is, whether its writer lives, and what to do with it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use super::names::{self, Role};
 use super::remove::remove_tree;
 use crate::sys::{self, Dir, File, Kind, Lock, Stat};
 
 /// What became of a remnant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Not ours to judge, or gone meanwhile.
     Ignored,
@@ -18,6 +19,8 @@ pub(crate) enum Verdict {
     Removed,
     /// It can't be opened or removed with the caller's rights.
     Unreadable,
+    /// It is an orphan that may be somebody's last copy, and has this name now.
+    SetAside(OsString),
 }
 
 /// How to judge.
@@ -52,6 +55,45 @@ impl Judge {
             Ok((stage.try_lock()?, stage.stat()?, stage))
         });
         self.remove(orphan, || remove_tree(dir, name))
+    }
+
+    /// Settles a version of a directory that is not the target yet, or not any more.
+    pub(crate) fn settle_tree(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
+        let orphan = self.orphan(dir, name, Kind::Dir, || {
+            let tree = dir.open_child(name)?;
+            Ok((tree.try_lock()?, tree.stat()?, tree))
+        });
+        self.remove(orphan, || {
+            // The swap that brought it here may not be durable: until then a power cut may make
+            // this version the target again.
+            dir.sync()?;
+            remove_tree(dir, name)
+        })
+    }
+
+    /// Moves what can't be judged out of the way of everything.
+    pub(crate) fn set_aside(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
+        let kind = match dir.stat_at(name) {
+            Err(e) => return verdict_of(e),
+            Ok(found) => found.kind,
+        };
+        let orphan = self.orphan(dir, name, kind, || {
+            if kind == Kind::Dir {
+                let tree = dir.open_child(name)?;
+                return Ok((tree.try_lock()?, tree.stat()?, (None, Some(tree))));
+            }
+            let file = open_file(dir, name)?;
+            Ok((file.try_lock()?, file.stat()?, (Some(file), None)))
+        });
+        let aside = names::fresh(Role::Quarantined);
+        match orphan {
+            Err(verdict) => verdict,
+            Ok(_) if self.dry_run => Ok(Verdict::SetAside(name.to_owned())),
+            Ok(_held) => match dir.rename(name, &aside) {
+                Ok(()) => Ok(Verdict::SetAside(aside)),
+                Err(e) => verdict_of(e),
+            },
+        }
     }
 
     /// Locks a remnant whose writer is dead: `Ok` holds the lock.
@@ -121,7 +163,7 @@ fn is_ours(found: &Stat, kind: Kind) -> bool {
 }
 
 /// The staged copy of a file that its owner may only write is opened for writing.
-fn open_file(dir: &Dir, name: &OsStr) -> io::Result<File> {
+pub(super) fn open_file(dir: &Dir, name: &OsStr) -> io::Result<File> {
     match dir.open_file(name) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => dir.open_file_to_write(name),
         opened => opened,

@@ -6,11 +6,11 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::options::{Symlinks, WriteOptions};
-use crate::sys::{self, Dir, Existing, Kind};
+use crate::sys::{self, Dir, Existing, Kind, Stat};
 use crate::{Error, ErrorKind, Result};
 
 /// As many links as the kernel follows.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Where a save goes. `dir` is the parent of the *resolved* name.
 #[derive(Debug)]
@@ -86,7 +86,9 @@ impl Target {
 
     /// One step along a link, which the kernel would take too.
     fn follow_one(&mut self, options: &WriteOptions) -> Result<()> {
-        self.refuse_planted_link()?;
+        if let Some(link) = &self.existing {
+            refuse_planted_link(&self.dir, &link.stat, &self.path)?;
+        }
         let fail = |e| Error::io("follow the link", &self.path, e);
         let text = self.dir.read_link(&self.name).map_err(fail)?;
         let Ok((parent, name)) = split(&text) else {
@@ -113,19 +115,6 @@ impl Target {
         Ok(())
     }
 
-    /// In a directory like `/tmp`, a link of somebody else's may lead anywhere. The kernel's
-    /// own rule (`fs.protected_symlinks`), which can be off.
-    fn refuse_planted_link(&self) -> Result<()> {
-        const STICKY_AND_WORLD_WRITABLE: u32 = 0o1002;
-        let Some(link) = &self.existing else { return Ok(()) };
-        let dir = self.dir.stat().map_err(|e| Error::io("inspect the directory of", &self.path, e))?;
-        let shared = dir.mode & STICKY_AND_WORLD_WRITABLE == STICKY_AND_WORLD_WRITABLE;
-        if shared && link.stat.uid != dir.uid && link.stat.uid != sys::effective_uid() {
-            return Err(Error::new(ErrorKind::PermissionDenied, "follow another user's link", &self.path));
-        }
-        Ok(())
-    }
-
     /// The text of a link in `/proc` may be no path: what it leads to exists all the same.
     fn refuse_magic(&self, came_from: &Dir, came_by: &OsStr) -> Result<()> {
         match came_from.stat_through(came_by) {
@@ -148,6 +137,18 @@ impl Target {
             Kind::File | Kind::Symlink => Ok(()),
         }
     }
+}
+
+/// In a directory like `/tmp`, a link of somebody else's may lead anywhere. The kernel's own
+/// rule (`fs.protected_symlinks`), which can be off.
+pub(super) fn refuse_planted_link(dir: &Dir, link: &Stat, path: &Path) -> Result<()> {
+    const STICKY_AND_WORLD_WRITABLE: u32 = 0o1002;
+    let dir = dir.stat().map_err(|e| Error::io("inspect the directory of", path, e))?;
+    let shared = dir.mode & STICKY_AND_WORLD_WRITABLE == STICKY_AND_WORLD_WRITABLE;
+    if shared && link.uid != dir.uid && link.uid != sys::effective_uid() {
+        return Err(Error::new(ErrorKind::PermissionDenied, "follow another user's link", path));
+    }
+    Ok(())
 }
 
 /// Parent and last component. `Path::file_name` is not enough: it passes over a trailing slash

@@ -14,6 +14,9 @@ use crate::sys::{self, Dir, File, Kind, Lock};
 /// Between two looks at a lock that somebody has.
 const PAUSES: std::ops::RangeInclusive<u64> = 1..=20;
 
+/// How often a lock file that went while it was opened is tried anew.
+const TRIES: usize = 1000;
+
 /// The right to be the only writer; given up, with its file, when dropped.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
@@ -43,22 +46,34 @@ impl WriterLock {
     }
 
     fn try_take(dir: &Arc<Dir>, name: OsString) -> io::Result<Option<WriterLock>> {
-        loop {
+        for _ in 0..TRIES {
             let file = match open(dir, &name) {
                 // Removed by its last holder between the two attempts to open it.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
             };
             let stat = file.stat()?;
-            match file.try_lock()? {
-                Lock::Elsewhere => return Ok(None),
-                Lock::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
-                Lock::Held => {}
+            match file.try_lock() {
+                Ok(Lock::Held) => {}
+                Ok(Lock::Elsewhere) => return Ok(None),
+                Ok(Lock::Unsupported) => {
+                    // Nor can anybody else have it locked.
+                    let _ = dir.unlink(&name);
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                Err(e) => {
+                    if matches!(file.try_lock(), Ok(Lock::Held)) {
+                        let _ = dir.unlink(&name);
+                    }
+                    return Err(e);
+                }
             }
             if dir.stat_at(&name).is_ok_and(|now| now.id == stat.id) {
                 return Ok(Some(WriterLock { dir: Arc::clone(dir), name, _file: file }));
             }
         }
+        // The directory itself is gone, or the name changes hands all the time.
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 

@@ -197,9 +197,7 @@ impl Wait {
             Wait::Never => match file.try_lock_as(share)? {
                 // A single holder has left its name, or is about to; others may only be asking who
                 // holds it, which takes a shared lock for an instant.
-                Lock::Elsewhere if Record::read(file)?.is_none() => {
-                    poll(file, share, Instant::now() + GRACE)
-                }
+                Lock::Elsewhere if Record::read(file)?.is_none() => poll(file, share, Instant::now() + GRACE),
                 lock => Ok(lock),
             },
             Wait::Forever => match file.try_lock_as(share)? {

@@ -203,7 +203,7 @@ impl File {
     /// page, and reports what went wrong.
     pub(crate) fn written_out(&self) -> io::Result<()> {
         record!(
-            Op::WriteOut { file: self, offset: 0, len: 0, wait: true },
+            Op::WriteOut { file: self, offset: 0, len: u64::MAX, wait: true },
             super::write_out::write_out(self.as_fd(), 0, 0, true)
         )
     }

@@ -21,8 +21,7 @@ impl Dir {
     /// Opens a file for reading and writing. A link at its name is not followed, a FIFO or
     /// device not waited for.
     pub(crate) fn open_file_to_lock(&self, name: &OsStr) -> io::Result<File> {
-        let flags =
-            OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(File { fd: fs::openat(self, name, flags, Mode::empty())? })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
@@ -49,7 +49,7 @@ impl Dir {
                 // Something was renamed meanwhile, and a link goes upwards.
                 Err(Errno::AGAIN) => {}
                 Err(Errno::NOSYS | Errno::PERM) => return self.open_without_links(path, FLAGS),
-                opened => return with_stat(opened?),
+                opened => return with_stat(opened),
             }
         }
         Err(Errno::AGAIN.into())
@@ -80,7 +80,7 @@ fn times_of(found: &fs::Stat) -> Timestamps {
 }
 
 /// Gives an inode the times of another.
-pub(crate) fn copy_times(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn copy_times(from: &File, to: &File) -> io::Result<()> {
     Ok(fs::futimens(to, &times_of(&fs::fstat(from)?))?)
 }
 

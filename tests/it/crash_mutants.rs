@@ -4,6 +4,9 @@ use durafile::crash_testing::{Model, Operation, Trace};
 
 use crate::crash_case::{Case, Expected};
 
+/// So many states of a crash point at most; the extremes are among them, which find most.
+const MOST: usize = 150;
+
 /// What became of the alterations of one trace.
 #[derive(Default)]
 pub(crate) struct Mutants {
@@ -43,7 +46,7 @@ pub(crate) fn mutants(case: &Case, expected: &Expected, trace: &Trace) -> Mutant
         }
         if operation.name() != "acknowledged" {
             let what = format!("without {operation}");
-            let because = explain(operation, None).filter(|_| !operation.is_sync());
+            let because = explain(case, operation, None).filter(|_| !operation.is_sync());
             mutants.judge(case, expected, trace, trace.without(number), what, because);
             // Where the disk held the content from the start there is nothing to sync.
             if operation.is_sync() && case.new.is_some() {
@@ -52,7 +55,7 @@ pub(crate) fn mutants(case: &Case, expected: &Expected, trace: &Trace) -> Mutant
         }
         if let Some(next) = operations.get(number + 1) {
             let what = format!("{next}, then {operation}");
-            let because = explain(operation, Some(next));
+            let because = explain(case, operation, Some(next));
             mutants.judge(case, expected, trace, trace.swapped(number), what, because);
         }
     }
@@ -86,30 +89,31 @@ impl Mutants {
         let models = [Model::Unordered, Model::ProcessDeath];
         let found = models.into_iter().any(|model| {
             let (test, _) = case.test();
-            let test = test.model(model).second_crashes(false);
+            let test = test.model(model).second_crashes(false).max_states(MOST);
             test.explore(&mutant, |dir, acked| expected.check(case, model, dir, acked)).is_err()
         });
         if found {
             return self.red.push(what);
         }
-        let same = models.into_iter().all(|model| case.test().0.model(model).adds_nothing(&mutant, trace));
+        let same = models.into_iter().all(|model| case.test().0.model(model).max_states(MOST).adds_nothing(&mutant, trace));
         let because = if same { Some(SAME_DISKS) } else { because };
         self.survivors.push(Survivor { what, because });
     }
 }
 
 /// Some alterations leave other disks, and these are good, too.
-fn explain(one: &Operation, other: Option<&Operation>) -> Option<&'static str> {
-    let both = [Some(one), other];
-    let mut all = both.iter().flatten();
-    if all.clone().any(|operation| operation.name() == "unlink" && is_on_remnant(operation)) {
+fn explain(case: &Case, one: &Operation, other: Option<&Operation>) -> Option<&'static str> {
+    let mut both = [Some(one), other].into_iter().flatten();
+    let removes = |operation: &Operation| ["unlink", "rmdir"].contains(&operation.name());
+    if both.clone().any(|operation| removes(operation) && is_on_remnant(operation)) {
         return Some("recovery removes the remnant");
     }
-    let unsynced = ["write", "set mode", "set owner", "set xattr", "remove xattr", "lock"];
-    if all.all(|operation| unsynced.contains(&operation.name()) && is_on_remnant(operation)) {
-        return Some("only the staged file differs, and recovery removes it");
+    let published = |operation: &Operation| ["rename", "rename new"].contains(&operation.name());
+    if both.clone().all(is_on_remnant) && !both.any(published) {
+        return Some("only what is staged differs, and recovery removes it");
     }
-    None
+    let swapped = other.is_some_and(|other| other.name() != "acknowledged");
+    (case.each && swapped).then_some("the files of a batch are independent")
 }
 
 /// Whether it changes a name of ours or the file behind it.

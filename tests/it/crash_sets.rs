@@ -6,20 +6,13 @@ use std::path::Path;
 use durafile::{Batch, Durability, SyncStrategy, WriteOptions};
 
 use crate::crash_case::Case;
-use crate::crash_table::{long, named_staging};
+use crate::crash_table::long;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    let strategies = [
-        (SyncStrategy::PerFile, "PerFile", "PerFile, named"),
-        (SyncStrategy::FileSystem, "FileSystem", "FileSystem, named"),
-        (SyncStrategy::Auto, "Auto", "Auto, named"),
-    ];
-    for (strategy, option, named) in strategies {
+    for (strategy, option) in [(SyncStrategy::PerFile, "PerFile"), (SyncStrategy::Auto, "Auto")] {
         let case = Case::new(("Batch", option), some_old, batch(strategy, Durability::Full));
-        let case = case.at("folder/new", long(b'n')).each();
-        all.push(case.clone());
-        all.push(Case { option: named, setup: named_staging, ..case });
+        all.push(case.at("folder/new", long(b'n')).each());
     }
     for (durability, option) in [(Durability::Data, "Data"), (Durability::None, "None")] {
         let case = Case::new(("Batch", option), some_old, batch(SyncStrategy::Auto, durability));

@@ -15,7 +15,7 @@ pub(crate) fn long(byte: u8) -> Vec<u8> {
     vec![byte; 3 * 4096 + 100]
 }
 
-pub(crate) fn empty(_: &Path) -> std::io::Result<()> {
+fn empty(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -51,7 +51,7 @@ fn dangling(dir: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(dir.join("far/target"), dir.join("link"))
 }
 
-pub(crate) fn named_staging(test: CrashTest<'_>) -> CrashTest<'_> {
+fn named_staging(test: CrashTest<'_>) -> CrashTest<'_> {
     test.fault(Fault::Refuse { name: "create unnamed", errno: Errno::NOTSUP.raw_os_error() })
 }
 

@@ -16,7 +16,8 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::support::{dir, expect_pass, in_child, job, names, refused, rerun, this_test};
 
-/// The job of a child that says what it is ready with, and then waits to be killed or let go.
+/// The job of a child that says when it is ready, and then waits to be killed or let go.
+#[allow(clippy::zombie_processes)] // What it starts outlives it, and the test ends that.
 fn hold(job: &str, path: &Path) {
     let held = match job {
         "hold" => vec![LockFile::lock(path).unwrap()],
@@ -340,20 +341,25 @@ fn a_lock_file_that_is_removed_does_not_split_the_lock_among_those_who_wait() {
     use std::os::unix::fs::MetadataExt;
     let home = dir();
     let path = path_in(&home);
-    let lock = LockFile::lock(&path).unwrap();
-    let inode = fs::metadata(&path).unwrap().ino();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| LockFile::lock(&path).unwrap());
-        until_somebody_waits(inode);
-        fs::remove_file(&path).unwrap();
-        lock.unlock().unwrap();
-        let theirs = waiting.join().unwrap();
-        refused(LockFile::try_lock(&path), ErrorKind::Locked);
-        assert_eq!(LockFile::holder(&path).unwrap().unwrap().pid, std::process::id());
-        drop(theirs);
-    });
-    LockFile::try_lock(&path).unwrap().unlock().unwrap();
-    assert_eq!(names(&home), ["service.lock"], "the file stays");
+    for replaced in [false, true] {
+        let lock = LockFile::lock(&path).unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| LockFile::lock(&path).unwrap());
+            until_somebody_waits(inode);
+            fs::remove_file(&path).unwrap();
+            if replaced {
+                fs::write(&path, "").unwrap();
+            }
+            lock.unlock().unwrap();
+            let theirs = waiting.join().unwrap();
+            refused(LockFile::try_lock(&path), ErrorKind::Locked);
+            assert_eq!(LockFile::holder(&path).unwrap().unwrap().pid, std::process::id());
+            drop(theirs);
+        });
+        LockFile::try_lock(&path).unwrap().unlock().unwrap();
+        assert_eq!(names(&home), ["service.lock"], "the file stays");
+    }
 }
 
 #[test]

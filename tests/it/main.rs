@@ -9,7 +9,6 @@
 
 mod support;
 
-#[cfg(feature = "signals")]
 mod cancel;
 #[cfg(feature = "crash_testing")]
 mod crash_case;
@@ -42,6 +41,8 @@ mod rules_metadata;
 mod rules_paths;
 mod rules_xattrs;
 mod save_program;
+#[cfg(feature = "signals")]
+mod signals;
 mod strace;
 mod tidy;
 mod trace;

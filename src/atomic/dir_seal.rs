@@ -1,0 +1,110 @@
+//! Making everything that is new in a draft durable, before it is published.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::dir_draft::{Draft, open};
+use super::metadata;
+use super::sweep::open_file;
+use super::sync_set::{How, SyncSet, in_parallel};
+use crate::sys::{self, Dir, Kind};
+use crate::{Error, Result};
+
+/// So many directories are open at once while they are synced.
+const WINDOW: usize = 64;
+
+impl Draft {
+    /// Other programs are about to write into it: what is there is synced when they are done.
+    pub(crate) fn expose(&mut self) {
+        self.is_exposed = true;
+        self.recent = None;
+    }
+
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.is_exposed
+    }
+
+    /// Content of files that were added one by one is durable, or under way as `how` says. False
+    /// if the file system can't sync directories.
+    pub(crate) fn seal(&mut self, how: How) -> Result<bool> {
+        if self.is_exposed && !matches!(how, How::Nothing | How::FileSystem) {
+            self.sync_whatever_is_there(how)?;
+        }
+        self.finish_root()?;
+        match how {
+            // The flush that makes the swap durable covers directories, too.
+            How::Nothing | How::SingleFlush => Ok(true),
+            How::FileSystem => {
+                let synced = sys::sync_file_system(&self.stage.dir);
+                synced.map_err(|e| Error::io("sync the file system of", &self.target.path, e))?;
+                Ok(true)
+            }
+            How::PerFile | How::Together => self.sync_directories(how),
+        }
+    }
+
+    /// The new root is like the old one.
+    pub(crate) fn finish_root(&self) -> Result<()> {
+        let Some(old) = &self.old else { return Ok(()) };
+        let root = self.stage.dir.as_inode();
+        let set = root.and_then(|root| metadata::carry(&root, &old.existing()?));
+        set.map_err(|e| Error::io("set the metadata of", &self.target.path, e))
+    }
+
+    pub(crate) fn sync_root(&self) -> Result<bool> {
+        self.stage.dir.sync().map_err(|e| Error::io("sync", &self.target.path, e))
+    }
+
+    /// Files of others, and ours that they may have changed.
+    fn sync_whatever_is_there(&mut self, how: How) -> Result<()> {
+        let (mut set, mut files) = (SyncSet::default(), Vec::new());
+        let mut pending = vec![PathBuf::new()];
+        self.dirs.clear();
+        while let Some(rel) = pending.pop() {
+            let fail = |e| Error::io("sync", &self.path_of(&rel), e);
+            let dir = open(&self.stage.dir, &rel).map_err(fail)?;
+            let entries: io::Result<Vec<_>> = dir.entries().and_then(Iterator::collect);
+            for (name, kind) in entries.map_err(fail)? {
+                let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
+                match kind {
+                    Kind::Dir => pending.push(rel.join(name)),
+                    Kind::File => {
+                        let file = open_file(&dir, &name).map_err(fail)?;
+                        files.push(rel.join(name));
+                        let added = set.add(how, files.len() - 1, file);
+                        added.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
+                    }
+                    Kind::Symlink | Kind::Other => {}
+                }
+            }
+            self.dirs.push(rel);
+        }
+        set.finish().map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
+        self.dirs.retain(|dir| !dir.as_os_str().is_empty());
+        Ok(())
+    }
+
+    /// Those at the bottom first, the root last.
+    fn sync_directories(&self, how: How) -> Result<bool> {
+        let mut all: Vec<PathBuf> = self.dirs.iter().rev().cloned().collect();
+        all.push(PathBuf::new());
+        let unsynced = std::sync::atomic::AtomicBool::new(false);
+        for window in all.chunks(WINDOW) {
+            let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());
+            for rel in window {
+                let opened = open(&self.stage.dir, rel);
+                dirs.push(opened.map_err(|e| Error::io("sync", &self.path_of(rel), e))?);
+            }
+            let sync = |dir: &Dir| {
+                unsynced.fetch_or(!dir.sync()?, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            };
+            let synced = match how {
+                How::Together => in_parallel(&dirs, sync),
+                _ => dirs.iter().enumerate().try_for_each(|(at, dir)| sync(dir).map_err(|e| (at, e))),
+            };
+            synced.map_err(|(at, e)| Error::io("sync", &self.path_of(&window[at]), e))?;
+        }
+        Ok(!unsynced.into_inner())
+    }
+}
