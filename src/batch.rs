@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::atomic::places::{Places, StagedAt};
+use crate::atomic::stage_dir::name_of;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::{Wish, in_parallel};
 use crate::atomic::{Content, Outcome, Target, creation_mode, move_into_place, unchanged_file};
@@ -70,8 +72,9 @@ struct Entry {
     path: PathBuf,
     place: usize,
     name: OsString,
-    /// None: the target holds the content already.
     staged: Option<StagedAt>,
+    /// The target holds the content already.
+    unchanged: bool,
     /// A later entry for the same target, which wins.
     superseded_by: Option<usize>,
     state: TargetState,
@@ -111,8 +114,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// As [`write`](crate::write()). The batch goes on without this file if the path or the size
-    /// was refused; after an error of the disk its `commit` fails.
+    /// As [`write`](crate::write()). After an error of the path, of the size or of creating the file, the
+    /// batch goes on without it; after one in the middle of its content, `commit` fails.
     pub fn write(&mut self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
         let (path, contents) = (path.as_ref(), contents.as_ref());
         self.options.check_size(contents, path)?;
@@ -121,6 +124,7 @@ impl Batch {
             if let Some(file) = unchanged_file(&target, &Content::Bytes(contents), &self.options) {
                 let how = self.places().get(place).how.of_unchanged();
                 let tag = self.add(place, target, None);
+                self.entries[tag].unchanged = true;
                 lock(&self.collector).add(how, tag, file);
                 return Ok(());
             }
@@ -170,7 +174,7 @@ impl Batch {
             Ok(reached) => {
                 let committed = |entry: &Entry| Committed {
                     durability: reached[entry.place],
-                    unchanged: entry.staged.is_none(),
+                    unchanged: entry.unchanged,
                 };
                 Ok(self.entries.iter().map(|entry| committed(self.winner(entry))).collect())
             }
@@ -205,7 +209,10 @@ impl Batch {
         let stream = Stream::new(file, &target.path, (&self.options).into());
         let (how, tag) = (self.places().get(place).how, self.entries.len());
         let existing = target.existing.clone();
-        let staged_file = StagedFile::new(stream, existing, &self.options, how, tag, &self.collector);
+        let mut staged_file = StagedFile::new(stream, existing, &self.options, how, tag, &self.collector);
+        if self.options.skip_unchanged && target.existing.is_some() {
+            staged_file.compare_with(target.clone());
+        }
         self.add(place, target, Some(staged));
         Ok(staged_file)
     }
@@ -217,7 +224,7 @@ impl Batch {
             self.entries[earlier].superseded_by = Some(added);
         }
         let state = TargetState::Unchanged;
-        self.entries.push(Entry { path, place, name, staged, superseded_by: None, state });
+        self.entries.push(Entry { path, place, name, staged, unchanged: false, superseded_by: None, state });
         added
     }
 
@@ -225,43 +232,60 @@ impl Batch {
     fn try_commit(&mut self) -> Result<Vec<Durability>> {
         let Some(mut places) = self.places.take() else { return Ok(Vec::new()) };
         let first = self.entries.first().map(|entry| entry.path.clone()).unwrap_or_default();
-        lock(&self.collector).finish(&first, |tag| self.entries[tag].path.clone())?;
-        for (via, dir) in places.file_systems() {
-            sys::sync_file_system(dir).map_err(|e| Error::io("sync the file system of", via, e))?;
-        }
+        CancelToken::check(self.options.cancel.as_ref(), &first)?;
+        self.make_durable(&places, &first)?;
         CancelToken::check(self.options.cancel.as_ref(), &first)?;
         let mut by_place = vec![Vec::new(); places.len()];
         for (at, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.superseded_by.is_none()) {
             by_place[entry.place].push(at);
         }
-        let mut reached = Vec::with_capacity(places.len());
-        let all: Vec<usize> = (0..places.len()).collect();
-        for window in all.chunks(DIRECTORIES) {
+        let mut reached = vec![Durability::None; places.len()];
+        // One that no file was added to, after all, is left alone.
+        let used: Vec<usize> = (0..places.len()).filter(|&place| !by_place[place].is_empty()).collect();
+        for window in used.chunks(DIRECTORIES) {
             let mut dirs = Vec::with_capacity(window.len());
             for &place in window {
                 let dir = places.dir(place)?;
-                self.publish(&places, &dir, &by_place[place])?;
+                self.publish(&mut places, &dir, &by_place[place])?;
                 dirs.push((place, dir));
             }
-            reached.extend(self.sync_directories(&places, &dirs, &by_place)?);
+            for ((place, _), durability) in dirs.iter().zip(self.sync_directories(&dirs, &by_place)?) {
+                reached[*place] = places.get(*place).kind.limit(durability);
+            }
         }
         Ok(reached)
     }
 
-    fn publish(&mut self, places: &Places, dir: &Dir, entries: &[usize]) -> Result<()> {
+    fn make_durable(&mut self, places: &Places, first: &Path) -> Result<()> {
+        let mut collected = lock(&self.collector);
+        collected.finish(first, |tag| self.entries[tag].path.clone())?;
+        for &tag in collected.unchanged() {
+            self.entries[tag].unchanged = true;
+        }
+        drop(collected);
+        for (via, dir) in places.file_systems() {
+            sys::sync_file_system(dir).map_err(|e| Error::io("sync the file system of", via, e))?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, places: &mut Places, dir: &Dir, entries: &[usize]) -> Result<()> {
         for &at in entries {
             let entry = &mut self.entries[at];
-            let Some(staged) = &entry.staged else { continue };
-            let Some(stage) = places.staging(staged) else { continue };
+            let Some(staged) = entry.staged.filter(|_| !entry.unchanged) else { continue };
+            let Some(stage) = places.staging(&staged) else { continue };
             let remote = places.get(entry.place).kind.remote;
-            let (create_new, name) = (self.options.create_new, &entry.name);
-            let (outcome, error) = move_into_place(stage, &staged.name, dir, name, create_new, remote);
+            let (from, create_new) = (name_of(staged.number), self.options.create_new);
+            let (outcome, error) = move_into_place(stage, &from, dir, &entry.name, create_new, remote);
             entry.state = match outcome {
                 Outcome::Done => TargetState::Replaced,
                 Outcome::NotDone => TargetState::Unchanged,
                 Outcome::Unknown => TargetState::Unknown,
             };
             if let (Some(e), Outcome::NotDone | Outcome::Unknown) = (error, outcome) {
+                if outcome == Outcome::Unknown {
+                    places.leave(&staged);
+                }
                 return Err(Error::publish(&entry.path, e).with_target(entry.state));
             }
         }
@@ -270,33 +294,34 @@ impl Batch {
 
     fn sync_directories(
         &self,
-        places: &Places,
         dirs: &[(usize, Arc<Dir>)],
         by_place: &[Vec<usize>],
     ) -> Result<Vec<Durability>> {
         let asked = self.options.durability;
-        let reached = std::sync::Mutex::new(vec![asked; dirs.len()]);
-        if asked == Durability::Full {
-            let numbered: Vec<_> = dirs.iter().enumerate().collect();
-            let synced = in_parallel(&numbered, |(at, (_, dir))| {
-                if !dir.sync()? {
-                    reached.lock().unwrap_or_else(|broken| broken.into_inner())[*at] = Durability::Data;
-                }
-                Ok(())
-            });
-            if let Err((at, e)) = synced {
-                let entry = by_place[dirs[at].0].first().map(|&entry| &self.entries[entry]);
-                let path = entry.map(|entry| entry.path.as_path()).unwrap_or(Path::new(""));
-                let state = entry.map_or(TargetState::Replaced, |entry| entry.state);
-                return Err(Error::io("sync the directory of", path, e).with_target(state));
-            }
+        if asked != Durability::Full {
+            return Ok(vec![asked; dirs.len()]);
         }
-        let reached = reached.into_inner().unwrap_or_else(|broken| broken.into_inner());
-        Ok(dirs
-            .iter()
-            .zip(reached)
-            .map(|((place, _), reached)| places.get(*place).kind.limit(reached))
-            .collect())
+        let reached: Vec<OnceLock<Durability>> = dirs.iter().map(|_| OnceLock::new()).collect();
+        let jobs: Vec<_> = dirs.iter().zip(&reached).collect();
+        let synced = in_parallel(&jobs, |((_, dir), reached)| {
+            let durability = if dir.sync()? { Durability::Full } else { Durability::Data };
+            reached.set(durability).unwrap_or_default();
+            Ok(())
+        });
+        match synced {
+            Ok(()) => Ok(reached.into_iter().map(|cell| cell.into_inner().unwrap_or_default()).collect()),
+            Err((at, e)) => Err(self.directory_failed(&by_place[dirs[at].0], e)),
+        }
+    }
+
+    /// The error names a file of that directory which is new, if there is one.
+    fn directory_failed(&self, files: &[usize], e: io::Error) -> Error {
+        let mut entries = files.iter().map(|&at| &self.entries[at]);
+        let any = entries.clone().next();
+        let Some(entry) = entries.find(|entry| entry.state != TargetState::Unchanged).or(any) else {
+            return Error::io("sync the directory of", Path::new(""), e);
+        };
+        Error::io("sync the directory of", &entry.path, e).with_target(entry.state)
     }
 }
 

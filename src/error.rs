@@ -238,9 +238,9 @@ pub enum TargetState {
 #[error(transparent)]
 pub struct Error(Arc<Inner>);
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("could not {operation} {path:?}")]
 struct Inner {
     kind: ErrorKind,
@@ -332,7 +332,7 @@ impl Error {
     pub(crate) fn io(operation: &'static str, path: &Path, cause: io::Error) -> Error {
         match cause.downcast::<Error>() {
             Ok(ours) => ours,
-            Err(cause) => Error::build(ErrorKind::of(&cause), operation, path, Some(cause.into())),
+            Err(cause) => Error::build(ErrorKind::of(&cause), operation, path, Some(Arc::new(cause))),
         }
     }
 
@@ -341,14 +341,14 @@ impl Error {
         kind: ErrorKind,
         operation: &'static str,
         path: &Path,
-        cause: impl Into<Cause>,
+        cause: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
-        Error::build(kind, operation, path, Some(cause.into()))
+        Error::build(kind, operation, path, Some(Arc::new(cause)))
     }
 
     /// The target is a mount point: busy for as long as it is mounted.
     pub(crate) fn mount_point(path: &Path, cause: Option<io::Error>) -> Error {
-        Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(Cause::from))
+        Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(|cause| Arc::new(cause) as Cause))
     }
 
     /// The rename or link that publishes failed.
@@ -359,21 +359,16 @@ impl Error {
         }
     }
 
-    /// The same error with the state of each file of a set.
+    /// The same error with the state of each file of a set. Another holder of it, such as the
+    /// caller of a failed write, keeps the one without.
     pub(crate) fn with_files(mut self, files: Vec<(PathBuf, TargetState)>) -> Error {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.files = files;
-        }
+        Arc::make_mut(&mut self.0).files = files;
         self
     }
 
-    /// The same error, saying what the target holds. Only for an error that nobody else holds yet.
+    /// The same error, saying what the target holds.
     pub(crate) fn with_target(mut self, target: TargetState) -> Error {
-        let inner = Arc::get_mut(&mut self.0);
-        debug_assert!(inner.is_some(), "a shared error is final");
-        if let Some(inner) = inner {
-            inner.target = target;
-        }
+        Arc::make_mut(&mut self.0).target = target;
         self
     }
 }

@@ -117,6 +117,9 @@ impl WriteOptions {
 
     /// Create missing parent directories, each durable in its own parent. They stay, whatever
     /// happens later.
+    ///
+    /// Costs one more sync where nothing is missing: a process that was killed may have made the
+    /// directory and not synced it.
     pub fn create_parents(mut self, yes: bool) -> Self {
         self.create_parents = yes;
         self

@@ -5,10 +5,10 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::atomic::metadata;
 use crate::atomic::plan::Facts;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::{Failed, How, SyncSet};
+use crate::atomic::{Content, Target, metadata, unchanged_file};
 use crate::options::WriteOptions;
 use crate::sys::{Existing, File};
 use crate::{Error, ErrorKind, Result};
@@ -24,6 +24,8 @@ pub(crate) struct Collected {
     failed: Option<Failed>,
     /// What each finished file is known by, where that is needed.
     facts: Option<HashMap<usize, Facts>>,
+    /// Files whose targets hold the same content already.
+    unchanged: Vec<usize>,
 }
 
 impl Collected {
@@ -35,6 +37,10 @@ impl Collected {
 
     pub(crate) fn facts_of(&self, tag: usize) -> Option<Facts> {
         self.facts.as_ref()?.get(&tag).copied()
+    }
+
+    pub(crate) fn unchanged(&self) -> &[usize] {
+        &self.unchanged
     }
 
     /// Takes a complete file.
@@ -85,6 +91,8 @@ pub struct StagedFile {
     /// None once finished.
     stream: Option<Stream>,
     existing: Option<Existing>,
+    /// If it holds the same content already, it stays as it is.
+    compare_with: Option<Box<Target>>,
     options: WriteOptions,
     how: How,
     tag: usize,
@@ -102,7 +110,11 @@ impl StagedFile {
     ) -> StagedFile {
         lock(collector).open += 1;
         let (options, collector) = (options.clone(), Arc::clone(collector));
-        StagedFile { stream: Some(stream), existing, options, how, tag, collector }
+        StagedFile { stream: Some(stream), existing, compare_with: None, options, how, tag, collector }
+    }
+
+    pub(crate) fn compare_with(&mut self, target: Target) {
+        self.compare_with = Some(Box::new(target));
     }
 
     /// Ends the content. It is published by the `commit` of the set.
@@ -130,6 +142,13 @@ impl StagedFile {
 
     fn complete(&mut self) -> Result<()> {
         let Some(stream) = self.stream.take() else { return Ok(()) };
+        if let Some(same) = self.unchanged_file(&stream) {
+            let mut collected = lock(&self.collector);
+            collected.open -= 1;
+            collected.unchanged.push(self.tag);
+            collected.add(self.how.of_unchanged(), self.tag, same);
+            return Ok(());
+        }
         let (mut collected, facts) = match self.describe(&stream) {
             Ok(facts) => (lock(&self.collector), facts),
             Err(e) => {
@@ -146,6 +165,11 @@ impl StagedFile {
         }
         collected.add(self.how, self.tag, stream.into_file());
         Ok(())
+    }
+
+    fn unchanged_file(&self, stream: &Stream) -> Option<File> {
+        let content = Content::Staged(stream.file(), stream.len());
+        unchanged_file(self.compare_with.as_ref()?, &content, &self.options)
     }
 
     /// Sets the metadata, and finds the facts where they are wanted.

@@ -30,11 +30,16 @@ impl Ground {
     /// `cargo bench` gets the image; a mere test of the benches gets the temporary directory.
     /// Call this first in `main`: it may replace the process.
     pub(crate) fn prepare(image_gib: u64) -> Outcome<Self> {
+        Self::prepare_with(image_gib, 65536)
+    }
+
+    /// The same, for so many files.
+    pub(crate) fn prepare_with(image_gib: u64, inodes: u64) -> Outcome<Self> {
         let real = std::env::args().any(|arg| arg == "--bench");
         let place = if let Some(chosen) = std::env::var_os("DURAFILE_BENCH_DIR") {
             PathBuf::from(chosen)
         } else if real && rustix::process::geteuid().is_root() {
-            loop_image(image_gib * GIB).unwrap_or_else(|error| {
+            loop_image(image_gib * GIB, inodes).unwrap_or_else(|error| {
                 println!("no loop-mounted image ({error}); using the temporary directory");
                 std::env::temp_dir()
             })
@@ -83,7 +88,7 @@ impl Ground {
 }
 
 /// Mounts a new ext4 image where only this process and its children see it.
-fn loop_image(len: u64) -> Outcome<PathBuf> {
+fn loop_image(len: u64, inodes: u64) -> Outcome<PathBuf> {
     if std::env::var_os(INSIDE).is_none() {
         succeed(Command::new("unshare").args(["--mount", "true"]))?;
         let mut args = std::env::args_os();
@@ -103,7 +108,7 @@ fn loop_image(len: u64) -> Outcome<PathBuf> {
     // Everything is laid out now, so that no kernel thread does it during the run.
     let layout = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
     let mut mkfs = Command::new("mkfs.ext4");
-    succeed(mkfs.args(["-q", "-F", "-N", "65536", "-E", layout]).arg(image.path()))?;
+    succeed(mkfs.args(["-q", "-F", "-E", layout, "-N", &inodes.to_string()]).arg(image.path()))?;
     let mount_point = Path::new("/mnt");
     succeed(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(mount_point))?;
     // Where the host can, go round its page cache: then a flush waits for the device, not for
@@ -262,7 +267,7 @@ fn time(job: &mut impl FnMut() -> Outcome) -> Duration {
     taken
 }
 
-fn median(times: &mut [Duration]) -> Duration {
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
 }

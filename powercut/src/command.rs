@@ -128,7 +128,8 @@ fn lead(arguments: &Arguments) -> Outcome<bool> {
 }
 
 const LEGEND: &str = "A torn, missing or mixed; D an acknowledged save lost; L something left after recover; \
-R recover failed; U the file system itself could not be mounted.";
+R recover failed. In brackets, no violations: \
+B several saves at the level Data undone; U the file system itself could not be mounted.";
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(|broken| broken.into_inner())
@@ -173,6 +174,9 @@ fn missing(columns: &[Column]) -> Option<String> {
         }
     }
     let mut programs = vec!["unshare", "losetup", "xfs_io"];
+    if columns.iter().any(|column| column.kind == FileSystem::Btrfs) {
+        programs.push("btrfs");
+    }
     programs.extend(columns.iter().map(|column| column.format().program));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).exists());

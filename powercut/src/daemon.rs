@@ -27,11 +27,12 @@ struct State {
     recording: Recording,
     is_recording: bool,
     slots: Vec<Option<Disk>>,
-    /// So many flushes were answered late.
+    /// How long flushes take.
     delays: Random,
 }
 
 /// Serves `/dev/fuse` on standard input, and obeys orders on standard output, which is a socket.
+/// `host` is the mount name space of the first process, by its path in `/proc`.
 pub fn run(bytes: u64, host: &Path, backing: PathBuf) -> io::Result<()> {
     move_into_link_name_space(fs::File::open(host)?.as_fd(), Some(LinkNameSpaceType::Mount))?;
     let fuse: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
@@ -43,10 +44,10 @@ pub fn run(bytes: u64, host: &Path, backing: PathBuf) -> io::Result<()> {
         slots: Vec::new(),
         delays: Random::new(1),
     }));
-    let shared = Arc::clone(&state);
+    let (shared, leader) = (Arc::clone(&state), host.to_owned());
     let cleaner = std::thread::spawn(move || {
         let _ = obey(&shared, &orders);
-        clean_up(&backing);
+        clean_up(&backing, &leader);
     });
     // Disks don't wait for a busy processor.
     let _ = rustix::process::nice(-15);
@@ -55,9 +56,9 @@ pub fn run(bytes: u64, host: &Path, backing: PathBuf) -> io::Result<()> {
     served
 }
 
-/// One device; a thread that died inside must not stop it from answering.
 struct Shared(Arc<Mutex<State>>);
 
+/// A thread that died inside must not stop the disk from answering.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(|broken| broken.into_inner())
 }
@@ -100,7 +101,9 @@ impl Device for Shared {
         let delay = state.delays.below(400);
         drop(state);
         std::thread::sleep(Duration::from_micros(delay));
-        lock(&self.0).recording.log.push(Entry::Flush { covers });
+        let log = &mut lock(&self.0).recording.log;
+        // The recording may have begun since.
+        log.push(Entry::Flush { covers: covers.min(log.len()) });
     }
 }
 
@@ -172,7 +175,7 @@ fn execute(state: &mut State, order: &str) -> Result<String, Box<dyn std::error:
 
 /// Whoever gave the orders is gone. A loop device that was not yet handed over to the kernel's own
 /// clean-up is detached here.
-fn clean_up(backing: &Path) {
+fn clean_up(backing: &Path, leader: &Path) {
     for turn in 0..100 {
         std::thread::sleep(Duration::from_millis(100));
         let attached = loop_devices(backing);
@@ -186,14 +189,14 @@ fn clean_up(backing: &Path) {
             });
         }
     }
-    // The mount points, empty directories by now. Their creator removes them, too, if it lives.
+    // The mount points and what they are in, empty by now. The first process removes it all, if it lives.
     let mount_point = backing.parent().unwrap_or(backing);
     let dir = mount_point.parent().unwrap_or(mount_point);
     for path in [mount_point, &dir.join("fs"), dir] {
         let _ = fs::remove_dir(path);
     }
-    // Ours alone if it is empty.
-    if let Some(scratch) = dir.parent().filter(|path| path.join("recordings").exists()) {
+    let scratch = dir.parent().filter(|_| !leader.exists());
+    if let Some(scratch) = scratch {
         let _ = fs::remove_dir(scratch.join("recordings"));
         let _ = fs::remove_dir(scratch);
     }

@@ -85,8 +85,13 @@ impl Story {
 
     /// Which versions of something that is replaced again and again may be there.
     pub fn allowed(&self) -> std::ops::RangeInclusive<u32> {
-        // With `Data` the last save may be undone, the one before it not.
-        self.full.max(self.acknowledged.saturating_sub(1))..=self.began
+        self.full..=self.began
+    }
+
+    /// Older than the save before the last that was acknowledged. With `Data` only the last one is
+    /// undone where an fsync of any file commits the renames before it; elsewhere more of them may be.
+    pub fn goes_far_back(&self, version: u32) -> bool {
+        version + 1 < self.acknowledged
     }
 }
 
@@ -100,10 +105,13 @@ pub enum Kind {
     Left,
     /// `recover` fails, or doesn't know what to do.
     Recovery,
+    /// Several saves at `Data` are undone. No violation: the level promises no more than some
+    /// complete version.
+    Back,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Atomicity, Kind::Durability, Kind::Left, Kind::Recovery];
+    pub const ALL: [Kind; 5] = [Kind::Atomicity, Kind::Durability, Kind::Left, Kind::Recovery, Kind::Back];
 
     pub fn letter(self) -> char {
         match self {
@@ -111,6 +119,7 @@ impl Kind {
             Kind::Durability => 'D',
             Kind::Left => 'L',
             Kind::Recovery => 'R',
+            Kind::Back => 'B',
         }
     }
 }
@@ -150,7 +159,18 @@ impl Report {
             Found::Complete(version) if version > *allowed.end() => {
                 self.add(Kind::Atomicity, format_args!("{name} is of version {version}, never saved"));
             }
-            Found::Complete(version) => return Some(version),
+            Found::Complete(version) => {
+                if story.goes_far_back(version) {
+                    self.add(
+                        Kind::Back,
+                        format_args!(
+                            "{name} is of version {version}, not durably acknowledged was {}",
+                            story.acknowledged
+                        ),
+                    );
+                }
+                return Some(version);
+            }
         }
         None
     }

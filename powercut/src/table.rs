@@ -14,7 +14,7 @@ pub struct Row {
     pub unmountable: usize,
     pub violations: usize,
     /// States with a finding of each kind, in the order of `Kind::ALL`.
-    pub found: [usize; 4],
+    pub found: [usize; Kind::ALL.len()],
 }
 
 impl Row {
@@ -64,16 +64,19 @@ impl Row {
         if let Some(why) = &self.failed {
             return format!("**failed**: {why}");
         }
-        let mut cell = match self.violations {
-            0 => format!("0 of {}", self.states),
-            _ => {
-                let found = Kind::ALL.iter().zip(self.found).filter(|(_, count)| *count > 0);
-                let found: Vec<_> = found.map(|(kind, count)| format!("{}{count}", kind.letter())).collect();
-                format!("{} of {}", found.join(" "), self.states)
-            }
-        };
+        let mut violations = Vec::new();
+        let mut remarks = Vec::new();
+        for (kind, count) in Kind::ALL.iter().zip(self.found).filter(|(_, count)| *count > 0) {
+            let list = if *kind == Kind::Back { &mut remarks } else { &mut violations };
+            list.push(format!("{}{count}", kind.letter()));
+        }
         if self.unmountable > 0 {
-            cell += &format!(" (U{})", self.unmountable);
+            remarks.push(format!("U{}", self.unmountable));
+        }
+        let found = if violations.is_empty() { "0".to_owned() } else { violations.join(" ") };
+        let mut cell = format!("{found} of {}", self.states);
+        if !remarks.is_empty() {
+            cell += &format!(" ({})", remarks.join(" "));
         }
         if self.is_good() { cell } else { format!("**{cell}**") }
     }

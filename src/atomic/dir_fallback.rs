@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 use super::dir_draft::Draft;
-use super::dir_record::{SwapRecord, Way};
+use super::dir_record::SwapRecord;
 use super::publish::Outcome;
 use super::remove::remove_tree;
 use crate::dir::DirOptions;
@@ -23,18 +23,6 @@ pub(super) struct Fallen {
     pub(super) old_at: Option<OsString>,
 }
 
-impl Fallen {
-    fn at_most(self, reached: Durability) -> Fallen {
-        Fallen { reached: self.reached.min(reached), ..self }
-    }
-}
-
-/// What came of the first of two renames.
-enum First {
-    Moved,
-    CannotMove(io::Error),
-}
-
 impl Draft {
     /// Takes the place of the old version in several steps; `refusal` is why not in one.
     pub(super) fn fall_back(&mut self, options: &DirOptions, kind: FsKind, refusal: io::Error) -> Result<Fallen> {
@@ -46,19 +34,16 @@ impl Draft {
             Durability::None => Durability::None,
             Durability::Data | Durability::Full => Durability::Full,
         };
-        if refusal.kind() != io::ErrorKind::CrossesDevices {
-            let (record, reached) = self.decide(Way::Renames, durability)?;
-            match self.rename_away(&record, kind, durability)? {
-                First::Moved => return Ok(self.rename_in(&record, kind, durability)?.at_most(reached)),
-                First::CannotMove(e) => match self.withdraw(durability) {
-                    TargetState::Unchanged => {}
-                    state => return Err(Error::publish(&self.target.path, e).with_target(state)),
-                },
-            }
+        let movable = refusal.kind() != io::ErrorKind::CrossesDevices;
+        if !movable {
+            self.be_alone()?;
         }
-        self.be_alone()?;
-        let (record, reached) = self.decide(Way::Replace, durability)?;
-        Ok(self.replace(&record, durability)?.at_most(reached))
+        let (record, reached) = self.decide(durability)?;
+        let fallen = match movable && self.rename_away(&record, kind, durability)? {
+            true => self.rename_in(&record, kind, durability)?,
+            false => self.replace(&record, durability)?,
+        };
+        Ok(Fallen { reached: fallen.reached.min(reached), ..fallen })
     }
 
     /// Whoever reads what is about to be deleted would lose it.
@@ -71,12 +56,19 @@ impl Draft {
     }
 
     /// Also how durable the decision is.
-    fn decide(&mut self, way: Way, durability: Durability) -> Result<(SwapRecord, Durability)> {
-        let record = SwapRecord::new(way, &self.target.name, self.stage.name());
+    fn decide(&mut self, durability: Durability) -> Result<(SwapRecord, Durability)> {
+        let record = SwapRecord::new(&self.target.name, self.stage.name());
         match record.publish(&self.target.parent, &self.target.path, durability) {
             Ok(committed) => Ok((record, committed.durability())),
             Err(e) if e.target() == TargetState::Unchanged => Err(e),
-            Err(e) => Err(e.with_target(self.withdraw(durability))),
+            Err(e) => {
+                // Its directory could not be synced, and a second sync would prove nothing: should the
+                // record come back after a power cut, it needs the new version.
+                self.stage.leave();
+                let removed = self.target.parent.unlink(&SwapRecord::name_for(&record.target));
+                let state = if removed.is_ok() { TargetState::Unknown } else { TargetState::Pending };
+                Err(e.with_target(state))
+            }
         }
     }
 
@@ -95,20 +87,25 @@ impl Draft {
         state
     }
 
-    fn rename_away(&mut self, record: &SwapRecord, kind: FsKind, durability: Durability) -> Result<First> {
-        let Some(old) = &self.old else { return Ok(First::Moved) };
+    /// False if the old version can't be renamed at all.
+    fn rename_away(&mut self, record: &SwapRecord, kind: FsKind, durability: Durability) -> Result<bool> {
+        let Some(old) = &self.old else { return Ok(true) };
         let parent = &self.target.parent;
         let done = parent.rename(&self.target.name, &record.kept);
         match (outcome(parent, &record.kept, &old.stat, &done, kind), done) {
-            (Outcome::Done, _) | (_, Ok(())) => Ok(First::Moved),
-            (Outcome::NotDone, Err(e)) if e.kind() == io::ErrorKind::CrossesDevices => {
-                Ok(First::CannotMove(e))
-            }
-            (Outcome::NotDone, Err(e)) => {
-                let state = self.withdraw(durability);
-                Err(Error::publish(&self.target.path, e).with_target(state))
-            }
+            (Outcome::Done, _) | (_, Ok(())) => Ok(true),
             (Outcome::Unknown, Err(e)) => Err(self.pending(e)),
+            (Outcome::NotDone, Err(e)) => {
+                let error = if e.kind() == io::ErrorKind::CrossesDevices {
+                    match self.be_alone() {
+                        Ok(()) => return Ok(false),
+                        Err(e) => e,
+                    }
+                } else {
+                    Error::publish(&self.target.path, e)
+                };
+                Err(error.with_target(self.withdraw(durability)))
+            }
         }
     }
 

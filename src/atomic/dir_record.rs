@@ -15,22 +15,10 @@ use crate::options::{Committed, Durability, WriteOptions};
 use crate::sys::{Dir, File};
 
 const KIND: u8 = b'd';
-const RENAMES: u64 = 1;
-const REPLACE: u64 = 2;
-
-/// How a version takes the place of another where they can't be exchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// The old one is renamed away, then the new one into its place.
-    Renames,
-    /// The old one can't be renamed: it is deleted, then the new one renamed into its place.
-    Replace,
-}
 
 /// Names in one directory. The new version is complete and durable before there is a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SwapRecord {
-    pub(crate) way: Way,
     pub(crate) target: OsString,
     /// The new version.
     pub(crate) stage: OsString,
@@ -41,9 +29,9 @@ pub(crate) struct SwapRecord {
 }
 
 impl SwapRecord {
-    pub(super) fn new(way: Way, target: &OsStr, stage: &OsStr) -> SwapRecord {
+    pub(super) fn new(target: &OsStr, stage: &OsStr) -> SwapRecord {
         let (kept, spent) = (names::fresh(Role::Kept), names::fresh(Role::Tree));
-        SwapRecord { way, target: target.to_owned(), stage: stage.to_owned(), kept, spent }
+        SwapRecord { target: target.to_owned(), stage: stage.to_owned(), kept, spent }
     }
 
     /// One for each target: its writers exclude each other.
@@ -53,10 +41,6 @@ impl SwapRecord {
 
     fn encode(&self) -> Vec<u8> {
         let mut record = Writer::new(KIND);
-        record.number(match self.way {
-            Way::Renames => RENAMES,
-            Way::Replace => REPLACE,
-        });
         for name in [&self.target, &self.stage, &self.kept, &self.spent] {
             record.name(name);
         }
@@ -66,13 +50,8 @@ impl SwapRecord {
     /// Every name is checked, so that nothing else is ever touched.
     fn decode(record: &[u8]) -> std::result::Result<SwapRecord, Unusable> {
         let mut record = Reader::open(KIND, record)?;
-        let way = match record.number()? {
-            RENAMES => Way::Renames,
-            REPLACE => Way::Replace,
-            _ => return Err(Unusable::Corrupt),
-        };
         let mut name = || record.name().map(OsStr::to_owned);
-        let found = SwapRecord { way, target: name()?, stage: name()?, kept: name()?, spent: name()? };
+        let found = SwapRecord { target: name()?, stage: name()?, kept: name()?, spent: name()? };
         let roles = [&found.stage, &found.kept, &found.spent].map(|name| names::role_of(name));
         let sound = Path::new(&found.target).file_name() == Some(&found.target)
             && !found.target.as_encoded_bytes().contains(&0)
@@ -127,15 +106,13 @@ mod tests {
     use super::*;
 
     fn sample() -> SwapRecord {
-        SwapRecord::new(Way::Renames, OsStr::new("talk"), &names::fresh(Role::Tree))
+        SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree))
     }
 
     #[test]
     fn a_record_reads_back() {
-        for way in [Way::Renames, Way::Replace] {
-            let record = SwapRecord { way, ..sample() };
-            assert_eq!(SwapRecord::decode(&record.encode()), Ok(record));
-        }
+        let record = sample();
+        assert_eq!(SwapRecord::decode(&record.encode()), Ok(record));
     }
 
     #[test]

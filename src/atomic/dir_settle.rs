@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dir_fallback::rename_new;
-use super::dir_record::{SwapRecord, Way};
+use super::dir_record::SwapRecord;
 use super::dir_target::DirTarget;
 use super::record::Unusable;
 use super::redo::is_trusted;
@@ -181,14 +181,12 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
         found => found.map(|found| Some(found.kind)),
     };
     let (target, stage, kept) = (there(&record.target)?, there(&record.stage)?, there(&record.kept)?);
-    let ruling = match (record.way, stage, target, kept) {
-        (_, Some(_), Some(found), _) if found != Kind::Dir => Ruling::Undecidable,
-        (Way::Renames, Some(_), Some(_), Some(_)) => Ruling::Undecidable,
-        (_, Some(_), _, _) => Ruling::Completed,
-        (Way::Renames, None, None, Some(_)) => Ruling::RolledBack,
-        (Way::Renames, None, Some(_), Some(_)) => Ruling::Completed,
-        (Way::Replace, None, Some(_), _) => Ruling::Completed,
-        (_, None, _, _) => Ruling::Removed,
+    let ruling = match (stage, target, kept) {
+        (Some(_), Some(found), _) if found != Kind::Dir => Ruling::Undecidable,
+        (Some(_), Some(_), Some(_)) => Ruling::Undecidable,
+        (Some(_), _, _) | (None, Some(_), Some(_)) => Ruling::Completed,
+        (None, None, Some(_)) => Ruling::RolledBack,
+        (None, _, None) => Ruling::Removed,
     };
     if dry_run || ruling == Ruling::Undecidable {
         return Ok(ruling);
@@ -196,11 +194,8 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
     // Neither the record nor what it led to need be durable: its writer may have been killed.
     dir.sync()?;
     if stage.is_some() && target.is_some() {
-        let moved = match record.way {
-            Way::Renames => dir.rename(&record.target, &record.kept),
-            Way::Replace => Err(io::ErrorKind::CrossesDevices.into()),
-        };
-        match moved {
+        match dir.rename(&record.target, &record.kept) {
+            // It can't be renamed at all; some of it may be gone already.
             Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
                 let old = dir.open_child(&record.target)?;
                 if old.try_lock()? == Lock::Elsewhere {
@@ -222,12 +217,196 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
 
 /// The target is what it should be: the old version can go, and the record.
 fn finish(dir: &Dir, record: &SwapRecord) -> io::Result<()> {
-    match dir.rename(&record.kept, &record.spent) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        renamed => renamed?,
+    if dir.stat_at(&record.kept).is_ok() {
+        dir.rename(&record.kept, &record.spent)?;
     }
     dir.sync()?;
     dir.unlink(&SwapRecord::name_for(&record.target))?;
     let judge = Judge { min_age: Duration::ZERO, dry_run: false };
     judge.settle_tree(dir, &record.spent).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::atomic::names::{self, Role};
+    use crate::options::Durability;
+    use crate::{AtomicDir, Recovery, RecoveryOptions, recover};
+
+    /// A target with the old version, a new one beside it, and the record that says so.
+    struct Scene {
+        home: tempfile::TempDir,
+        record: SwapRecord,
+    }
+
+    const OLD: &str = "old";
+    const NEW: &str = "new";
+
+    impl Scene {
+        fn new() -> Scene {
+            let home = tempfile::tempdir().unwrap();
+            let dir = Arc::new(Dir::open(home.path()).unwrap());
+            let record = SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree));
+            let _ = record.publish(&dir, &home.path().join("talk"), Durability::None).unwrap();
+            let scene = Scene { home, record };
+            scene.put("talk", OLD);
+            scene.put(&scene.record.stage, NEW);
+            scene
+        }
+
+        fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+            self.home.path().join(name)
+        }
+
+        fn put(&self, name: impl AsRef<Path>, version: &str) {
+            fs::create_dir(self.at(&name)).unwrap();
+            fs::write(self.at(&name).join("f"), version).unwrap();
+        }
+
+        fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) {
+            fs::rename(self.at(from), self.at(to)).unwrap();
+        }
+
+        fn record_path(&self) -> PathBuf {
+            self.at(SwapRecord::name_for(&self.record.target))
+        }
+
+        fn holds(&self, version: &str) {
+            assert_eq!(fs::read_to_string(self.at("talk/f")).unwrap(), version);
+            assert_eq!(self.names(), ["talk"]);
+        }
+
+        fn names(&self) -> Vec<OsString> {
+            let entries = fs::read_dir(self.home.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        }
+
+        fn recover(&self) -> Recovery {
+            let dry = RecoveryOptions::new().dry_run(true).run(self.home.path()).unwrap();
+            let done = recover(self.home.path()).unwrap();
+            assert_eq!(dry.completed(), done.completed());
+            assert_eq!(dry.rolled_back(), done.rolled_back());
+            assert_eq!(dry.quarantined().len(), done.quarantined().len());
+            assert!(recover(self.home.path()).unwrap().is_clean());
+            done
+        }
+    }
+
+    /// What becomes of the scene, and with the next writer in the place of a recovery.
+    fn becomes(version: &str, prepare: impl Fn(&Scene)) -> Recovery {
+        let scene = Scene::new();
+        prepare(&scene);
+        AtomicDir::update(scene.at("talk")).unwrap().commit().unwrap();
+        scene.holds(version);
+        let scene = Scene::new();
+        prepare(&scene);
+        let recovery = scene.recover();
+        scene.holds(version);
+        recovery
+    }
+
+    #[test]
+    fn a_decided_swap_is_completed_from_wherever_it_was_interrupted() {
+        let undone = becomes(NEW, |_| {});
+        assert_eq!(undone.completed().len(), 1);
+        assert!(undone.completed()[0].ends_with("talk"));
+        let renamed_away = becomes(NEW, |scene| scene.rename("talk", &scene.record.kept));
+        assert_eq!(renamed_away.completed().len(), 1);
+        let renamed_in = becomes(NEW, |scene| {
+            scene.rename("talk", &scene.record.kept);
+            scene.rename(&scene.record.stage, "talk");
+        });
+        assert_eq!(renamed_in.completed().len(), 1);
+        let spent = becomes(NEW, |scene| {
+            scene.rename("talk", &scene.record.spent);
+            scene.rename(&scene.record.stage, "talk");
+        });
+        assert_eq!((spent.completed().len(), spent.removed().len()), (0, 1));
+        let partly_deleted = becomes(NEW, |scene| fs::remove_file(scene.at("talk/f")).unwrap());
+        assert_eq!(partly_deleted.completed().len(), 1);
+        let deleted = becomes(NEW, |scene| fs::remove_dir_all(scene.at("talk")).unwrap());
+        assert_eq!(deleted.completed().len(), 1);
+    }
+
+    #[test]
+    fn without_the_new_version_the_old_one_stays_or_comes_back() {
+        let gone = |scene: &Scene| fs::remove_dir_all(scene.at(&scene.record.stage)).unwrap();
+        assert_eq!(becomes(OLD, gone).removed().len(), 1);
+        let back = becomes(OLD, |scene| {
+            gone(scene);
+            scene.rename("talk", &scene.record.kept);
+        });
+        assert_eq!(back.rolled_back().len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_record_is_moved_aside_with_all_that_it_may_be_about() {
+        let scene = Scene::new();
+        let mut bytes = fs::read(scene.record_path()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(scene.record_path(), bytes).unwrap();
+        scene.rename("talk", &scene.record.kept);
+        let refused = AtomicDir::update(scene.at("talk")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt);
+        let recovery = scene.recover();
+        assert_eq!(recovery.quarantined().len(), 3);
+        assert_eq!(scene.names().len(), 3, "nothing is deleted");
+        assert!(scene.names().iter().all(crate::is_remnant));
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_left_alone_with_all_that_it_may_be_about() {
+        let scene = Scene::new();
+        let mut bytes = fs::read(scene.record_path()).unwrap();
+        // Behind the mark and the kind; the sum is at the end.
+        bytes[9] += 1;
+        let body = bytes.len() - 8;
+        let mut sum = crate::atomic::record::Checksum::new();
+        sum.add(&bytes[..body]);
+        bytes[body..].copy_from_slice(&sum.value().to_le_bytes());
+        fs::write(scene.record_path(), bytes).unwrap();
+        let before = scene.names();
+        let refused = AtomicDir::update(scene.at("talk")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert_eq!(recover(scene.home.path()).unwrap().unreadable(), [scene.record_path()]);
+        assert_eq!(scene.names(), before);
+    }
+
+    #[test]
+    fn what_was_saved_in_between_by_other_means_is_never_touched() {
+        let scene = Scene::new();
+        scene.rename("talk", &scene.record.kept);
+        scene.put("talk", "later");
+        let recovery = scene.recover();
+        assert_eq!(recovery.quarantined().len(), 3);
+        assert_eq!(fs::read_to_string(scene.at("talk/f")).unwrap(), "later");
+        assert_eq!(scene.names().len(), 4, "nothing is deleted");
+    }
+
+    #[test]
+    fn a_kept_version_without_its_record_is_moved_aside() {
+        let scene = Scene::new();
+        scene.rename("talk", &scene.record.kept);
+        fs::remove_file(scene.record_path()).unwrap();
+        let recovery = scene.recover();
+        assert_eq!((recovery.quarantined().len(), recovery.removed().len()), (1, 1));
+        assert_eq!(scene.names().len(), 1);
+    }
+
+    #[test]
+    fn a_record_that_others_may_write_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt;
+        let scene = Scene::new();
+        fs::set_permissions(scene.record_path(), fs::Permissions::from_mode(0o620)).unwrap();
+        let before = scene.names();
+        assert!(recover(scene.home.path()).unwrap().is_clean());
+        assert_eq!(scene.names(), before);
+        let refused = AtomicDir::update(scene.at("talk")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    }
 }

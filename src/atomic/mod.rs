@@ -3,6 +3,7 @@
 //! Everything public that saves ends here. The order of steps is the crate's whole promise;
 //! `docs/protocols.md` gives it with the reasons.
 
+pub(crate) mod beneath;
 mod compare;
 pub(crate) mod dir_carry;
 pub(crate) mod dir_draft;
@@ -24,11 +25,13 @@ mod publish;
 pub(crate) mod record;
 pub(crate) mod redo;
 mod remove;
+pub(crate) mod ruling;
 pub(crate) mod settle;
 mod stage;
-mod stage_dir;
+pub(crate) mod stage_dir;
 pub(crate) mod stream;
 pub(crate) mod sweep;
+mod sync_pool;
 pub(crate) mod sync_set;
 mod target;
 pub(crate) mod writer_lock;

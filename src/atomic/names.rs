@@ -24,7 +24,7 @@ pub(crate) enum Role {
     StageDir,
     /// What a writer locks, to be the only one.
     Lock,
-    /// The staged content of a file in a transaction.
+    /// A directory in which files of a transaction are staged.
     Change,
     /// The record of a transaction that is decided.
     Journal,

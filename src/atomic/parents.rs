@@ -15,7 +15,7 @@ pub(crate) fn open_or_create(path: &Path) -> io::Result<Dir> {
     let _making = MAKING.lock().unwrap_or_else(|broken| broken.into_inner());
     match Dir::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => make_below(Dir::open(Path::new(""))?, path),
-        opened => opened,
+        opened => settle(opened?),
     }
 }
 
@@ -27,7 +27,8 @@ pub(crate) fn create(below: &Dir, path: &Path) -> io::Result<Dir> {
 
 fn make_below(start: Dir, path: &Path) -> io::Result<Dir> {
     // The longest part that exists is opened at once: ancestors need not be readable.
-    let (existing, mut dir) = longest_existing(&start, path)?;
+    let (existing, dir) = longest_existing(&start, path)?;
+    let mut dir = settle(dir)?;
     let missing = path.strip_prefix(&existing).unwrap_or(path);
     for name in missing.components() {
         dir = make_one(&dir, Path::new(&name))?;
@@ -46,12 +47,24 @@ fn longest_existing(start: &Dir, path: &Path) -> io::Result<(PathBuf, Dir)> {
     Err(error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
+/// A process may have been killed between making this directory and syncing its parent. Only
+/// the deepest one can be in that state: each is durable before something is made in it.
+fn settle(dir: Dir) -> io::Result<Dir> {
+    match dir.open_at(Path::new("..")) {
+        Ok(parent) => parent.sync().map(|_| dir),
+        // Who may not even pass through it has not made it either.
+        Err(_) => Ok(dir),
+    }
+}
+
 fn make_one(parent: &Dir, name: &Path) -> io::Result<Dir> {
     match parent.mkdir(name.as_os_str(), 0o777) {
         // Somebody was quicker, and may not have synced it yet; or it is `..`.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
-    parent.sync()?;
-    parent.open_at(name)
+    let is_durable = parent.sync()?;
+    let dir = parent.open_at(name)?;
+    // Nothing in a directory outlasts the directory's own name.
+    Ok(if is_durable { dir } else { dir.never_durable() })
 }

@@ -1,17 +1,17 @@
 //! The directories that a set saves into, and where each one's files are staged.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::stage_dir::StageDir;
+use super::names::Role;
+use super::stage;
+use super::stage_dir::{StageDir, name_of};
 use super::sync_set::{How, Wish};
 use super::target::Target;
-use super::{names, stage};
 use crate::options::WriteOptions;
-use crate::sys::{self, Dir, File, FileId, FsKind};
+use crate::sys::{self, Dir, File, FileId, FsKind, Stat};
 use crate::{Error, ErrorKind, Result};
 
 /// So many directories are held open, with a staging directory each. Files of further ones
@@ -23,7 +23,10 @@ const NEAR: usize = 8;
 pub(crate) struct Place {
     /// A path whose target lies in it, to open it by again.
     via: PathBuf,
+    /// A link led from there to here.
+    followed: bool,
     id: FileId,
+    mount: Option<u64>,
     dir: Option<Arc<Dir>>,
     pub(crate) kind: FsKind,
     pub(crate) how: How,
@@ -41,11 +44,11 @@ pub(crate) struct Places {
     recent: Option<(usize, Arc<Dir>)>,
 }
 
-/// A staged file: the place whose staging directory it is in, and its name there.
-#[derive(Debug)]
+/// A staged file: the place whose staging directory it is in, and its number there.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct StagedAt {
     pub(crate) place: usize,
-    pub(crate) name: OsString,
+    pub(crate) number: u64,
 }
 
 impl Places {
@@ -75,24 +78,37 @@ impl Places {
             return Ok((place, target));
         }
         let stat = target.dir.stat().map_err(fail)?;
-        if let Some(&place) = self.by_id.get(&stat.id) {
-            return Ok((place, target));
-        }
-        let kind = sys::fs_kind(&*target.dir, &stat).map_err(fail)?;
-        let how = self.wish.how(&target.dir, kind, &stat);
-        let place = self.all.len();
+        let place = match self.by_id.get(&stat.id) {
+            Some(&place) => place,
+            None => self.add(&target, &stat).map_err(fail)?,
+        };
         if !target.followed {
             let parent = path.parent().unwrap_or(Path::new(""));
             self.by_parent.insert(parent.to_owned(), place);
         }
-        self.by_id.insert(stat.id, place);
+        Ok((place, target))
+    }
+
+    fn add(&mut self, target: &Target, stat: &Stat) -> io::Result<usize> {
+        let kind = sys::fs_kind(&*target.dir, stat)?;
+        let how = self.wish.how(&target.dir, kind, stat);
+        let place = self.all.len();
         let near = place < NEAR;
         if !near {
             self.recent = Some((place, Arc::clone(&target.dir)));
         }
-        let dir = near.then(|| Arc::clone(&target.dir));
-        self.all.push(Place { via: path.to_owned(), id: stat.id, dir, kind, how, stage: None });
-        Ok((place, target))
+        self.by_id.insert(stat.id, place);
+        self.all.push(Place {
+            via: target.path.clone(),
+            followed: target.followed,
+            id: stat.id,
+            mount: stat.mount,
+            dir: near.then(|| Arc::clone(&target.dir)),
+            kind,
+            how,
+            stage: None,
+        });
+        Ok(place)
     }
 
     fn held(&self, dir: &Arc<Dir>) -> Option<usize> {
@@ -117,13 +133,23 @@ impl Places {
                 return Ok(Arc::clone(dir));
             }
         }
-        let Place { via, id, .. } = &self.all[place];
-        let options = WriteOptions { create_new: false, create_parents: false, ..self.options.clone() };
-        let dir = Target::resolve_in(via, &options, None)?.dir;
-        if dir.stat().map_err(|e| Error::io("inspect the directory of", via, e))?.id != *id {
+        let dir = self.open_again(&self.all[place])?;
+        self.recent = Some((place, Arc::clone(&dir)));
+        Ok(dir)
+    }
+
+    fn open_again(&self, place: &Place) -> Result<Arc<Dir>> {
+        let Place { via, id, .. } = place;
+        let fail = |e| Error::io("open again the directory of", via, e);
+        let dir = if place.followed {
+            let options = WriteOptions { create_new: false, create_parents: false, ..self.options.clone() };
+            Target::resolve(via, &options)?.dir
+        } else {
+            Arc::new(Dir::open(via.parent().unwrap_or(Path::new(""))).map_err(fail)?)
+        };
+        if dir.stat().map_err(fail)?.id != *id {
             return Err(Error::new(ErrorKind::NotFound, "find again the directory of", via));
         }
-        self.recent = Some((place, Arc::clone(&dir)));
         Ok(dir)
     }
 
@@ -135,17 +161,17 @@ impl Places {
     fn try_create(&mut self, place: usize, target: &Target, mode: u32) -> io::Result<(StagedAt, File)> {
         let lender = match &self.all[place] {
             place if place.dir.is_some() || place.stage.is_some() => None,
-            far => self.lender(far.id.dev),
+            far => self.lender(far),
         };
         if let Some(lender) = lender {
             match self.create_far(lender, target, mode) {
-                // Such as another project quota or subvolume: it needs a staging directory of its own.
+                // Such as another project quota: it needs a staging directory of its own.
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
                 created => return created,
             }
         }
-        let (name, file) = self.stage(place, &target.dir)?.create_file(mode)?;
-        Ok((StagedAt { place, name }, file))
+        let (number, file) = self.stage(place, &target.dir)?.create_file(mode)?;
+        Ok((StagedAt { place, number }, file))
     }
 
     /// Created in its own directory, from which it inherits group and default ACL, and at once
@@ -154,13 +180,16 @@ impl Places {
         let Some(stage) = self.all[lender].stage.as_mut() else {
             return Err(io::ErrorKind::CrossesDevices.into());
         };
-        let name = stage.fresh_name();
+        let number = stage.fresh_number();
+        let name = name_of(number);
         let file = match target.dir.create_unnamed(mode)? {
             Some(file) if file.can_be_linked(&target.dir) => {
                 file.link_as(stage.dir(), &name)?;
                 file
             }
             _ => {
+                // Nobody else may open it before owner and group are right.
+                let mode = if target.existing.is_some() { mode & 0o700 } else { mode };
                 let (temporary, file, _) = stage::create_named(target, mode)?;
                 if let Some(temporary) = temporary {
                     target.dir.rename_into(temporary.as_name(), stage.dir(), &name)?;
@@ -169,20 +198,19 @@ impl Places {
                 file
             }
         };
-        Ok((StagedAt { place: lender, name }, file))
+        Ok((StagedAt { place: lender, number }, file))
     }
 
-    fn lender(&self, dev: u64) -> Option<usize> {
-        self.all.iter().position(|place| place.stage.is_some() && place.id.dev == dev)
+    /// One with a staging directory that files of this one can be renamed from.
+    fn lender(&self, of: &Place) -> Option<usize> {
+        let can_lend = |place: &Place| place.id.dev == of.id.dev && place.mount == of.mount;
+        self.all.iter().position(|place| place.stage.is_some() && can_lend(place))
     }
 
     fn stage(&mut self, place: usize, dir: &Arc<Dir>) -> io::Result<&mut StageDir> {
         let stage = match self.all[place].stage.take() {
             Some(stage) => stage,
-            None => {
-                names::prepare();
-                StageDir::create(dir)?
-            }
+            None => StageDir::create(dir, Role::StageDir)?,
         };
         Ok(self.all[place].stage.insert(stage))
     }
@@ -192,6 +220,13 @@ impl Places {
         self.all[at.place].stage.as_ref().map(StageDir::dir)
     }
 
+    /// What became of a staged file isn't known: its staging directory stays for recovery.
+    pub(crate) fn leave(&mut self, at: &StagedAt) {
+        if let Some(stage) = &mut self.all[at.place].stage {
+            stage.leave(true);
+        }
+    }
+
     /// One directory of each file system that has to be synced as a whole, and a path there.
     pub(crate) fn file_systems(&self) -> Vec<(&Path, &Dir)> {
         let mut seen = Vec::new();
@@ -199,8 +234,7 @@ impl Places {
         whole
             .filter_map(|place| {
                 // Opened before the first write, so that it sees every error since.
-                let stage =
-                    place.stage.as_ref().or_else(|| self.all[self.lender(place.id.dev)?].stage.as_ref())?;
+                let stage = place.stage.as_ref().or_else(|| self.all[self.lender(place)?].stage.as_ref())?;
                 let new = !seen.contains(&place.id.dev);
                 seen.push(place.id.dev);
                 new.then_some((place.via.as_path(), stage.dir()))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::names::{Role, role_of};
 use super::record::{Reader, Unusable, Writer};
 use crate::sys::Fingerprint;
 
@@ -13,6 +14,10 @@ const REMOVE: u64 = 2;
 /// Everything that a transaction changes, relative to its root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
+    /// The directory that holds the new files, under their numbers; empty if there are none.
+    pub(crate) stage: OsString,
+    /// The name that a new file has for a moment in a directory where it replaces another.
+    pub(crate) passing: OsString,
     /// Directories to create, parents first.
     pub(crate) dirs: Vec<PathBuf>,
     pub(crate) changes: Vec<Change>,
@@ -28,7 +33,7 @@ pub(crate) struct Change {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    Put { staged: OsString, content: Facts },
+    Put { number: u64, content: Facts },
     Remove,
 }
 
@@ -43,6 +48,8 @@ pub(crate) struct Facts {
 impl Plan {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut record = Writer::new(KIND);
+        record.name(&self.stage);
+        record.name(&self.passing);
         record.number(self.dirs.len() as u64);
         for dir in &self.dirs {
             record.name(dir.as_os_str());
@@ -56,9 +63,9 @@ impl Plan {
             record.number(before.seconds);
             record.number(before.nanoseconds);
             match &change.action {
-                Action::Put { staged, content } => {
+                Action::Put { number, content } => {
                     record.number(PUT);
-                    record.name(staged);
+                    record.number(*number);
                     record.number(content.ino);
                     record.number(content.size);
                     record.number(content.sum);
@@ -72,7 +79,12 @@ impl Plan {
     /// Every path is checked, so that nothing outside the root is ever meant.
     pub(crate) fn decode(record: &[u8]) -> Result<Plan, Unusable> {
         let mut record = Reader::open(KIND, record)?;
-        let mut plan = Plan::default();
+        let mut plan = Plan { stage: record.name()?.to_owned(), ..Plan::default() };
+        plan.passing = record.name()?.to_owned();
+        let roles = [role_of(&plan.stage), role_of(&plan.passing)];
+        if roles != [Some(Role::Change), Some(Role::Stage)] && !plan.stage.is_empty() {
+            return Err(Unusable::Corrupt);
+        }
         for _ in 0..record.number()? {
             plan.dirs.push(inside(record.path()?)?);
         }
@@ -87,15 +99,12 @@ fn decode_change(record: &mut Reader<'_>) -> Result<Change, Unusable> {
     let path = inside(record.path()?)?;
     let is_present = record.number()? == 1;
     let (ino, seconds, nanoseconds) = (record.number()?, record.number()?, record.number()?);
-    let before = is_present.then_some(Fingerprint { ino, seconds, nanoseconds });
+    let before = is_present.then_some(Fingerprint { ino, seconds, nanoseconds, is_dir: false });
     let action = match record.number()? {
         PUT => {
-            let staged = record.name()?.to_owned();
-            if super::names::role_of(&staged) != Some(super::names::Role::Change) {
-                return Err(Unusable::Corrupt);
-            }
+            let number = record.number()?;
             let (ino, size, sum) = (record.number()?, record.number()?, record.number()?);
-            Action::Put { staged, content: Facts { ino, size, sum } }
+            Action::Put { number, content: Facts { ino, size, sum } }
         }
         REMOVE => Action::Remove,
         _ => return Err(Unusable::Corrupt),
@@ -121,20 +130,21 @@ pub(crate) fn is_inside(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atomic::names::{Role, fresh};
+    use crate::atomic::names::fresh;
+
+    fn plan(changes: Vec<Change>) -> Plan {
+        let dirs = vec!["a".into(), "a/b".into()];
+        Plan { stage: fresh(Role::Change), passing: fresh(Role::Stage), dirs, changes }
+    }
 
     #[test]
     fn a_plan_reads_back() {
-        let staged = fresh(Role::Change);
-        let before = Some(Fingerprint { ino: 4, seconds: 5, nanoseconds: 6 });
-        let put = Action::Put { staged, content: Facts { ino: 1, size: 2, sum: 3 } };
-        let plan = Plan {
-            dirs: vec!["a".into(), "a/b".into()],
-            changes: vec![
-                Change { path: "a/b/c".into(), before: None, action: put },
-                Change { path: "d".into(), before, action: Action::Remove },
-            ],
-        };
+        let before = Some(Fingerprint { ino: 4, seconds: 5, nanoseconds: 6, is_dir: false });
+        let put = Action::Put { number: 7, content: Facts { ino: 1, size: 2, sum: 3 } };
+        let plan = plan(vec![
+            Change { path: "a/b/c".into(), before: None, action: put },
+            Change { path: "d".into(), before, action: Action::Remove },
+        ]);
         assert_eq!(Plan::decode(&plan.encode()), Ok(plan));
     }
 
@@ -142,8 +152,22 @@ mod tests {
     fn a_plan_that_leaves_its_root_is_corrupt() {
         for path in ["/etc/passwd", "../x", "a/../../x", "", "a/"] {
             let change = Change { path: path.into(), before: None, action: Action::Remove };
-            let plan = Plan { dirs: Vec::new(), changes: vec![change] };
+            let plan = plan(vec![change]);
             assert_eq!(Plan::decode(&plan.encode()), Err(Unusable::Corrupt), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_stages_elsewhere_is_corrupt() {
+        for name in ["data", "..", "a/b", "."] {
+            let bad = [
+                Plan { stage: name.into(), ..plan(Vec::new()) },
+                Plan { passing: name.into(), ..plan(Vec::new()) },
+                Plan { stage: fresh(Role::Quarantined), ..plan(Vec::new()) },
+            ];
+            for plan in bad {
+                assert_eq!(Plan::decode(&plan.encode()), Err(Unusable::Corrupt), "{plan:?}");
+            }
         }
     }
 }

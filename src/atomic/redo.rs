@@ -1,252 +1,163 @@
 //! Carrying out a transaction that is decided: the same steps when it is committed and when a
 //! recovery finds its record.
 //!
-//! Each step can be repeated. A staged file keeps its name until the directory that it moves to
-//! has been synced, because a rename between two directories may survive a power cut by halves.
+//! Each step can be repeated. A staged file keeps its name until the directory that it goes to
+//! has been synced, because a rename between two directories may survive a power cut by halves:
+//! so it gets a second name instead.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::names::{self, Role};
-use super::plan::{Action, Change, Facts, Plan};
-use super::record::Checksum;
+use super::beneath::Beneath;
+use super::plan::{Action, Change, Plan};
+use super::remove::remove_tree;
+use super::ruling::absent;
 use super::stage::TRIES;
+use super::stage_dir::name_of;
 use super::sync_set::in_parallel;
-use crate::sys::{self, Dir, Fingerprint, Kind};
+use crate::sys::{self, Dir, Kind};
 
-/// What a change has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    /// To be done.
-    Ready,
-    Done,
-    /// Something else was saved there since.
-    Superseded,
-    /// The staged content was never durable: then nor was the decision.
-    Missing,
-    /// The staged content is not what the record says.
-    Damaged,
-}
-
-/// What to do about a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ruling {
-    /// Carry out what is left of it: the changes that are marked.
-    Complete(Plan, Vec<bool>),
-    /// It was never decided.
-    RollBack(Plan),
-    /// It can't be trusted.
-    Quarantine,
-}
-
-/// Judges a record by what is there.
-pub(crate) fn rule(root: &Dir, plan: Plan) -> io::Result<Ruling> {
-    let mut statuses = Vec::with_capacity(plan.changes.len());
-    for change in &plan.changes {
-        statuses.push(status(root, change)?);
-    }
-    let has = |wanted| statuses.contains(&wanted);
-    let puts_done = plan
-        .changes
-        .iter()
-        .zip(&statuses)
-        .any(|(change, status)| *status == Status::Done && matches!(change.action, Action::Put { .. }));
-    if has(Status::Damaged) || (has(Status::Missing) && puts_done) {
-        return Ok(Ruling::Quarantine);
-    }
-    if has(Status::Missing) {
-        return Ok(Ruling::RollBack(plan));
-    }
-    let ready = statuses.iter().map(|status| *status == Status::Ready).collect();
-    Ok(Ruling::Complete(plan, ready))
-}
-
-fn status(root: &Dir, change: &Change) -> io::Result<Status> {
-    let now = match parent_of(root, &change.path) {
-        Ok((dir, name)) => absent(sys::fingerprint(dir.as_ref().unwrap_or(root), name))?,
-        Err(e) if sys::is_gone(&e) => None,
-        Err(e) => return Err(e),
-    };
-    let unchanged = match (now, change.before) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(now), Some(before)) => now.ino == before.ino && now.is_no_later_than(before),
-    };
-    let Action::Put { staged, content } = &change.action else {
-        return Ok(match now {
-            None => Status::Done,
-            Some(_) if unchanged => Status::Ready,
-            Some(_) => Status::Superseded,
-        });
-    };
-    if now.is_some_and(|now| now.ino == content.ino) {
-        return Ok(Status::Done);
-    }
-    match absent(root.open_file(staged))? {
-        Some(file) if !matches(&file, content)? => Ok(Status::Damaged),
-        Some(_) if unchanged => Ok(Status::Ready),
-        None if unchanged => Ok(Status::Missing),
-        _ => Ok(Status::Superseded),
-    }
-}
-
-fn matches(file: &sys::File, content: &Facts) -> io::Result<bool> {
-    Ok(file.stat()?.size == content.size && checksum(file)? == content.sum)
-}
-
-/// The checksum of a file's content.
-pub(crate) fn checksum(file: &sys::File) -> io::Result<u64> {
-    let (mut sum, mut at, mut chunk) = (Checksum::new(), 0, vec![0; 64 << 10]);
-    loop {
-        match file.read_at(&mut chunk, at)? {
-            0 => return Ok(sum.value()),
-            read => {
-                sum.add(chunk.get(..read).unwrap_or_default());
-                at += read as u64;
-            }
-        }
-    }
-}
-
-fn absent<T>(found: io::Result<T>) -> io::Result<Option<T>> {
-    match found {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// The directory of a path, if it isn't the root itself, and its last name.
-fn parent_of<'a>(root: &Dir, path: &'a Path) -> io::Result<(Option<Dir>, &'a OsStr)> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => Ok((Some(root.open_beneath(parent)?), name)),
-        _ => Ok((None, name)),
-    }
-}
-
-/// Carries out a plan, durably: all of it, or the changes that are marked. What was done before
-/// is synced too, since nothing says that it is durable. The record is removed by the caller,
-/// after this.
-pub(crate) fn carry_out(root: &Arc<Dir>, plan: &Plan, ready: Option<&[bool]>) -> io::Result<()> {
+/// Carries out a plan, durably. What was done before is synced, too, since nothing says that it
+/// is durable. Record and staged files are removed by the caller, after this.
+pub(crate) fn carry_out(root: &Arc<Dir>, plan: &Plan, stage: Option<&Dir>, at_once: bool) -> io::Result<()> {
+    let mut hand = Hand { plan, stage, beneath: Beneath::new(root), yields: false };
     for dir in &plan.dirs {
-        let (parent, name) = parent_of(root, dir)?;
-        match parent.as_ref().unwrap_or(root).mkdir(name, 0o777) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            made => made?,
-        }
+        hand.make(dir)?;
     }
-    let mut hand = Hand { root, open: None, spent: Vec::new() };
-    for (at, change) in plan.changes.iter().enumerate() {
-        if ready.is_none_or(|ready| ready.get(at) == Some(&true)) {
-            hand.apply(change)?;
-        }
+    for change in &plan.changes {
+        hand.apply(change)?;
     }
-    let spent = hand.spent;
-    sync_parents(root, plan)?;
-    if ready.is_some() {
-        return remove_staged(root, plan);
+    let parents = parents_of(plan.dirs.iter(), plan.changes.iter());
+    if at_once && parents.len() > 1 {
+        return sys::sync_file_system(root);
     }
-    spent.iter().try_for_each(|staged| absent(root.unlink(staged)).map(|_| ()))
+    sync_all(root, &parents)
+}
+
+/// Carries out the changes that are marked, for a writer that died. A directory that is gone is
+/// none that was forgotten.
+pub(crate) fn carry_out_rest(root: &Arc<Dir>, plan: &Plan, ready: &[bool]) -> io::Result<()> {
+    let stage = match plan.stage.is_empty() {
+        true => None,
+        false => absent(root.open_child(&plan.stage))?,
+    };
+    let mut hand = Hand { plan, stage: stage.as_ref(), beneath: Beneath::new(root), yields: true };
+    let rest = || plan.changes.iter().zip(ready).filter(|(_, ready)| **ready).map(|(change, _)| change);
+    for dir in plan.dirs.iter().filter(|dir| rest().any(|change| change.path.starts_with(dir))) {
+        hand.make(dir)?;
+    }
+    for change in &plan.changes {
+        hand.forget_passing(change)?;
+    }
+    for change in rest() {
+        hand.apply(change)?;
+    }
+    sync_all(root, &parents_of(plan.dirs.iter(), plan.changes.iter()))
 }
 
 /// Removes what a plan has staged, as far as it is there.
 pub(crate) fn remove_staged(root: &Dir, plan: &Plan) -> io::Result<()> {
-    for change in &plan.changes {
-        if let Action::Put { staged, .. } = &change.action {
-            absent(root.unlink(staged))?;
-        }
-    }
-    Ok(())
+    if plan.stage.is_empty() { Ok(()) } else { remove_tree(root, &plan.stage) }
 }
 
 struct Hand<'a> {
-    root: &'a Dir,
-    /// The directory of the last change.
-    open: Option<(PathBuf, Dir)>,
-    /// Staged names to be removed once everything is durable.
-    spent: Vec<OsString>,
+    plan: &'a Plan,
+    stage: Option<&'a Dir>,
+    beneath: Beneath,
+    /// To a file that appears at a target where nothing was: it was saved later.
+    yields: bool,
 }
 
 impl Hand<'_> {
+    fn make(&mut self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.beneath.parent_of(path)?;
+        match parent.mkdir(name, 0o777) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
     fn apply(&mut self, change: &Change) -> io::Result<()> {
-        let parent = change.path.parent().unwrap_or(Path::new(""));
-        let name = change.path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        if !parent.as_os_str().is_empty() && self.open.as_ref().is_none_or(|(open, _)| open != parent) {
-            self.open = Some((parent.to_owned(), self.root.open_beneath(parent)?));
-        }
-        let below = self.open.as_ref().filter(|(open, _)| open == parent).map(|(_, dir)| dir);
-        match (&change.action, below) {
-            (Action::Remove, _) => absent(below.unwrap_or(self.root).unlink(name)).map(|_| ()),
-            // Within one directory a rename is atomic after a power cut, too.
-            (Action::Put { staged, .. }, None) => self.root.rename(staged, name),
-            (Action::Put { staged, .. }, Some(dir)) => {
-                put_below(self.root, staged, dir, name, change.before.is_none())?;
-                self.spent.push(staged.clone());
-                Ok(())
+        let parent = self.beneath.parent_of(&change.path);
+        match change.action {
+            Action::Remove => absent(parent.and_then(|(dir, name)| dir.unlink(name))).map(|_| ()),
+            Action::Put { number, .. } => {
+                let (dir, name) = parent?;
+                self.put(&name_of(number), &dir, name, change.before.is_none())
             }
+        }
+    }
+
+    /// A second name in the target's own directory and, where something is to be replaced, from
+    /// there by a rename within it.
+    fn put(&self, staged: &OsStr, dir: &Dir, name: &OsStr, is_new: bool) -> io::Result<()> {
+        let stage = self.stage.ok_or(io::ErrorKind::NotFound)?;
+        if is_new {
+            match stage.link_into(staged, dir, name) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.yields => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                // No hard links here: nothing better is to be had.
+                Err(e) if sys::cannot_link(&e) => return stage.rename_into(staged, dir, name),
+                linked => return linked,
+            }
+        }
+        let passing = &self.plan.passing;
+        for _ in 0..TRIES {
+            match stage.link_into(staged, dir, passing) {
+                Err(e) if sys::cannot_link(&e) => return stage.rename_into(staged, dir, name),
+                linked => linked?,
+            }
+            match dir.rename(passing, name) {
+                // A recovery of this folder took it for an orphan.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => {
+                    let _ = dir.unlink(passing);
+                    return Err(e);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// What a crash left between the two steps of replacing a file.
+    fn forget_passing(&mut self, change: &Change) -> io::Result<()> {
+        if !matches!(change.action, Action::Put { .. }) {
+            return Ok(());
+        }
+        let Some((dir, _)) = absent(self.beneath.parent_of(&change.path))? else { return Ok(()) };
+        match dir.stat_at(&self.plan.passing) {
+            Ok(_) => absent(dir.unlink(&self.plan.passing)).map(|_| ()),
+            Err(_) => Ok(()),
         }
     }
 }
 
-/// A second name in the target's own directory, and from there by a rename within it.
-fn put_below(root: &Dir, staged: &OsStr, dir: &Dir, name: &OsStr, is_new: bool) -> io::Result<()> {
-    if is_new {
-        match root.link_into(staged, dir, name) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            // No hard links here: nothing better is to be had.
-            Err(e) if sys::cannot_link(&e) => return root.rename_into(staged, dir, name),
-            linked => return linked,
-        }
-    }
-    for _ in 0..TRIES {
-        let temporary = names::fresh(Role::Stage);
-        match root.link_into(staged, dir, &temporary) {
-            Err(e) if sys::cannot_link(&e) => return root.rename_into(staged, dir, name),
-            linked => linked?,
-        }
-        match dir.rename(&temporary, name) {
-            // A recovery of this folder took it for an orphan.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => {
-                let _ = dir.unlink(&temporary);
-                return Err(e);
-            }
-            Ok(()) => {
-                // If it is the target already, a rename changes nothing and leaves both names.
-                return absent(dir.unlink(&temporary)).map(|_| ());
-            }
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
-}
-
-/// Syncs each directory in which an entry may have changed.
-fn sync_parents(root: &Arc<Dir>, plan: &Plan) -> io::Result<()> {
-    const WINDOW: usize = 64;
-    let paths = plan.dirs.iter().chain(plan.changes.iter().map(|change| &change.path));
+/// The directories in which an entry may have changed.
+fn parents_of<'a>(
+    dirs: impl Iterator<Item = &'a PathBuf>,
+    changes: impl Iterator<Item = &'a Change>,
+) -> Vec<&'a Path> {
+    let paths = dirs.chain(changes.map(|change| &change.path));
     let parents: BTreeSet<&Path> = paths.filter_map(|path| path.parent()).collect();
-    let parents: Vec<&Path> = parents.into_iter().collect();
-    for window in parents.chunks(WINDOW) {
+    parents.into_iter().collect()
+}
+
+fn sync_all(root: &Arc<Dir>, paths: &[&Path]) -> io::Result<()> {
+    const WINDOW: usize = 64;
+    let mut beneath = Beneath::new(root);
+    for window in paths.chunks(WINDOW) {
         let mut dirs = Vec::with_capacity(window.len());
-        for parent in window {
-            let is_root = parent.as_os_str().is_empty();
-            dirs.push(if is_root { Arc::clone(root) } else { Arc::new(root.open_beneath(parent)?) });
+        for path in window {
+            // Nothing in a directory that is gone needs to be durable.
+            dirs.extend(absent(beneath.dir(path))?);
         }
         in_parallel(&dirs, |dir| dir.sync().map(|_| ())).map_err(|(_, e)| e)?;
     }
     Ok(())
-}
-
-/// Looks at what a change is about to replace.
-pub(crate) fn fingerprint(root: &Dir, path: &Path) -> io::Result<Option<Fingerprint>> {
-    match parent_of(root, path) {
-        Ok((dir, name)) => absent(sys::fingerprint(dir.as_ref().unwrap_or(root), name)),
-        Err(e) if sys::is_gone(&e) => Ok(None),
-        Err(e) => Err(e),
-    }
 }
 
 /// A record's file must be as only a writer of ours makes it.

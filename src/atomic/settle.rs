@@ -9,10 +9,12 @@ use std::time::Duration;
 use super::names::{self, Role};
 use super::plan::Plan;
 use super::record::Unusable;
-use super::redo::{self, Ruling};
+use super::redo;
+use super::remove::remove_tree;
+use super::ruling::{Ruling, absent, rule};
 use super::sweep::{Judge, Verdict};
 use super::writer_lock::WriterLock;
-use crate::sys::Dir;
+use crate::sys::{self, Dir, File, Kind};
 
 /// What became of the remnants of transactions, relative to their root.
 #[derive(Debug, Default)]
@@ -49,14 +51,20 @@ pub(crate) fn settle(
     staged: &[OsString],
     judge: Judge,
 ) -> io::Result<Settled> {
-    let all = || journals.iter().chain(staged).map(PathBuf::from).collect();
+    let in_use = || {
+        let all = journals.iter().chain(staged).map(PathBuf::from).collect();
+        Ok(Settled { in_use: all, ..Settled::default() })
+    };
+    if judge.dry_run {
+        // Nothing is done, so that nobody has to be kept out.
+        let held = WriterLock::is_held(root, OsStr::new(""))?;
+        return if held { in_use() } else { settle_locked(root, journals, staged, judge) };
+    }
     let lock = match WriterLock::take(root, OsStr::new(""), Duration::ZERO) {
         // Only age can tell whether the writer lives.
         Err(e) if e.kind() == io::ErrorKind::Unsupported && !judge.min_age.is_zero() => None,
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => {
-            return Ok(Settled { in_use: all(), ..Settled::default() });
-        }
-        Ok(None) => return Ok(Settled { in_use: all(), ..Settled::default() }),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => return in_use(),
+        Ok(None) => return in_use(),
         taken => taken?,
     };
     let settled = settle_locked(root, journals, staged, judge);
@@ -71,11 +79,23 @@ pub(crate) fn settle_locked(
     staged: &[OsString],
     judge: Judge,
 ) -> io::Result<Settled> {
-    let mut desk = Desk { root, judge, settled: Settled::default(), keep_staged: false };
+    let mut desk = Desk {
+        root,
+        judge,
+        settled: Settled::default(),
+        keep_staged: false,
+        dirty: false,
+        settled_stages: Vec::new(),
+    };
     for journal in journals {
         desk.settle_record(journal, staged)?;
     }
     desk.remove_orphans(staged)?;
+    if desk.dirty {
+        // Not before the record's removal is durable can its targets be changed freely: a record that
+        // comes back would be carried out again.
+        root.sync()?;
+    }
     Ok(desk.settled)
 }
 
@@ -85,22 +105,26 @@ struct Desk<'a> {
     settled: Settled,
     /// A record that can't be read now may need them later.
     keep_staged: bool,
+    /// A record was removed or moved.
+    dirty: bool,
+    /// They went with their records.
+    settled_stages: Vec<OsString>,
 }
 
 impl Desk<'_> {
     fn settle_record(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
-        if !redo::is_trusted(self.root, journal)? {
+        let Some(file) = trusted(self.root, journal)? else {
             // Not ours; but it may be what somebody made of ours.
             self.keep_staged = true;
             return Ok(());
-        }
+        };
         if self.judge.is_young(self.root, journal)? {
             self.keep_staged = true;
             self.settled.in_use.push(journal.into());
             return Ok(());
         }
-        let ruling = match Plan::decode(&read(self.root, journal)?) {
-            Ok(plan) => redo::rule(self.root, plan)?,
+        let ruling = match Plan::decode(&read(&file)?) {
+            Ok(plan) => rule(self.root, plan)?,
             Err(Unusable::Corrupt) => Ruling::Quarantine,
             Err(Unusable::Unknown) => {
                 self.keep_staged = true;
@@ -108,27 +132,38 @@ impl Desk<'_> {
                 return Ok(());
             }
         };
+        self.dirty |= !self.judge.dry_run;
         match ruling {
-            Ruling::Complete(plan, ready) => {
-                let marked = plan.changes.iter().zip(&ready).filter(|(_, ready)| **ready);
-                self.settled.completed.extend(marked.map(|(change, _)| change.path.clone()));
-                if self.judge.dry_run {
-                    return Ok(());
-                }
-                redo::carry_out(self.root, &plan, Some(&ready))?;
-                self.root.unlink(journal)
-            }
+            Ruling::Complete(plan, ready) => self.complete(journal, &plan, &ready),
             Ruling::RollBack(plan) => {
                 self.settled.rolled_back.extend(plan.changes.iter().map(|change| change.path.clone()));
-                if self.judge.dry_run {
-                    return Ok(());
-                }
-                // The record goes first: without its staged files it would mean nothing.
-                self.root.unlink(journal)?;
-                redo::remove_staged(self.root, &plan)
+                self.remove_record(journal, &plan)
             }
             Ruling::Quarantine => self.quarantine(journal, staged),
         }
+    }
+
+    fn complete(&mut self, journal: &OsStr, plan: &Plan, ready: &[bool]) -> io::Result<()> {
+        let marked = plan.changes.iter().zip(ready).filter(|(_, ready)| **ready);
+        self.settled.completed.extend(marked.map(|(change, _)| change.path.clone()));
+        if !self.judge.dry_run {
+            redo::carry_out_rest(self.root, plan, ready)?;
+        }
+        if !ready.contains(&true) {
+            // All was done; only the record was left.
+            self.settled.removed.push(journal.into());
+        }
+        self.remove_record(journal, plan)
+    }
+
+    /// The record goes first: without its staged files it would mean nothing.
+    fn remove_record(&mut self, journal: &OsStr, plan: &Plan) -> io::Result<()> {
+        self.settled_stages.push(plan.stage.clone());
+        if self.judge.dry_run {
+            return Ok(());
+        }
+        absent(self.root.unlink(journal))?;
+        redo::remove_staged(self.root, plan)
     }
 
     /// Moves a record, and the staged files that it may be about, out of the way of everything.
@@ -153,23 +188,42 @@ impl Desk<'_> {
 
     fn remove_orphans(&mut self, staged: &[OsString]) -> io::Result<()> {
         for name in staged.iter().filter(|_| !self.keep_staged) {
-            if !self.judge.may_remove(self.root, name)? {
+            if self.settled_stages.contains(name) || !self.is_orphan(name)? {
+                continue;
+            }
+            if self.judge.is_young(self.root, name)? {
+                self.settled.in_use.push(name.into());
                 continue;
             }
             if !self.judge.dry_run {
-                match self.root.unlink(name) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                    removed => removed?,
-                }
+                remove_tree(self.root, name)?;
             }
             self.settled.removed.push(name.into());
         }
         Ok(())
     }
+
+    /// Is it ours, beyond doubt? Its writer is known to be dead.
+    fn is_orphan(&self, name: &OsStr) -> io::Result<bool> {
+        let Some(stat) = absent(self.root.stat_at(name))? else { return Ok(false) };
+        let ours = stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0;
+        Ok(ours && stat.kind == Kind::Dir)
+    }
 }
 
-fn read(root: &Dir, name: &OsStr) -> io::Result<Vec<u8>> {
-    let file = root.open_file(name)?;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Opens a record if it is as only a writer of ours makes it.
+fn trusted(root: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    if !redo::is_trusted(root, name)? {
+        return Ok(None);
+    }
+    let Some(file) = absent(root.open_file(name))? else { return Ok(None) };
+    let same = absent(root.stat_at(name))?.is_some_and(|found| file.stat().is_ok_and(|own| own.id == found.id));
+    Ok(same.then_some(file))
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
     let (mut record, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
     loop {
         match file.read_at(&mut chunk, record.len() as u64)? {

@@ -112,8 +112,8 @@ fn create_file(target: &Target, options: &WriteOptions) -> io::Result<Created> {
         }
     }
     // It has a name from the start: nobody else may open it before owner and group are right.
-    let is_new = target.existing.is_none() || options.forget_metadata;
-    create_named(target, if is_new { mode } else { mode & 0o700 })
+    let keeps = metadata::is_needed(target.existing.as_ref(), options);
+    create_named(target, if keeps { mode & 0o700 } else { mode })
 }
 
 /// The mode to create a staged file with; never wider than the target's will be.

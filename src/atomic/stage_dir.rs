@@ -19,19 +19,24 @@ pub(crate) struct StageDir {
     /// Open and locked.
     dir: Dir,
     next: u64,
+    /// Not to be removed any more.
+    left: bool,
 }
 
 impl StageDir {
-    pub(crate) fn create(parent: &Arc<Dir>) -> io::Result<StageDir> {
+    pub(crate) fn create(parent: &Arc<Dir>, role: Role) -> io::Result<StageDir> {
+        names::prepare();
         for _ in 0..TRIES {
-            let name = names::fresh(Role::StageDir);
+            let name = names::fresh(role);
             match parent.mkdir(&name, 0o700) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made?,
             }
             // None if a recovery that runs right now took it for an orphan.
             match locked(parent, &name) {
-                Ok(Some(dir)) => return Ok(StageDir { parent: Arc::clone(parent), name, dir, next: 0 }),
+                Ok(Some(dir)) => {
+                    return Ok(StageDir { parent: Arc::clone(parent), name, dir, next: 0, left: false });
+                }
                 Ok(None) => {}
                 Err(e) => {
                     let _ = parent.rmdir(&name);
@@ -46,26 +51,41 @@ impl StageDir {
         &self.dir
     }
 
-    /// A name that nothing in it has had.
-    pub(crate) fn fresh_name(&mut self) -> OsString {
+    /// Its name in its parent.
+    pub(crate) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// The number of a file that it has never had.
+    pub(crate) fn fresh_number(&mut self) -> u64 {
         self.next += 1;
-        OsString::from(self.next.to_string())
+        self.next
     }
 
     /// Creates a file in it.
-    pub(crate) fn create_file(&mut self, mode: u32) -> io::Result<(OsString, File)> {
-        let name = self.fresh_name();
-        let file = self.dir.create_new(&name, mode)?;
-        Ok((name, file))
+    pub(crate) fn create_file(&mut self, mode: u32) -> io::Result<(u64, File)> {
+        let number = self.fresh_number();
+        let file = self.dir.create_new(&name_of(number), mode)?;
+        Ok((number, file))
     }
 
-    pub(crate) fn remove_file(&self, name: &OsStr) -> io::Result<()> {
-        self.dir.unlink(name)
+    /// Whether it stays when this is dropped, for recovery: what happened to its files isn't known, or
+    /// they are needed.
+    pub(crate) fn leave(&mut self, yes: bool) {
+        self.left = yes;
     }
+}
+
+/// The name of a staged file.
+pub(crate) fn name_of(number: u64) -> OsString {
+    OsString::from(number.to_string())
 }
 
 impl Drop for StageDir {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         // An error here is one more on the way out of another; recovery takes care of the rest.
         if self.parent.rmdir(&self.name).is_err() {
             let _ = remove_tree(&self.parent, &self.name);

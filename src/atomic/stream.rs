@@ -84,9 +84,9 @@ impl Stream {
         let sum = match &self.sum {
             Some(sum) if sum.len() == stat.size => sum.value(),
             // Written out of order: what counts is what is there now.
-            _ => super::redo::checksum(&self.file)?,
+            _ => super::ruling::checksum(&self.file)?,
         };
-        Ok(Facts { ino: stat.id.ino, size: stat.size, sum })
+        Ok(Facts { ino: crate::sys::lasting_ino(stat.id), size: stat.size, sum })
     }
 
     pub(crate) fn path(&self) -> &Path {

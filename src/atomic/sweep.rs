@@ -40,14 +40,6 @@ impl Judge {
         self.remove(orphan, || dir.unlink(name))
     }
 
-    /// Is it a staged file of ours, and old enough? For those whose writer is known to be dead.
-    pub(crate) fn may_remove(self, dir: &Dir, name: &OsStr) -> io::Result<bool> {
-        match dir.stat_at(name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            found => Ok(is_ours(&found?, Kind::File) && !self.is_young(dir, name)?),
-        }
-    }
-
     /// Settles a directory in which files of a set were staged.
     pub(crate) fn settle_stage_dir(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
         let orphan = self.orphan(dir, name, Kind::Dir, || {

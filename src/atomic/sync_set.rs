@@ -1,17 +1,19 @@
 //! Making many files durable together, with few flushes and few open descriptors.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::sync_pool::Pool;
 use crate::batch::SyncStrategy;
 use crate::options::{Durability, WriteOptions};
 use crate::sys::{self, Dir, File, FsKind, Stat};
 
-/// So many files wait for their sync at once; each is an open descriptor.
-const WINDOW: usize = 88;
+/// So many files are gathered, while as many are being synced; each is an open descriptor.
+const WINDOW: usize = 44;
 
-/// Threads that sync at once. The file system merges their journal commits and flushes.
+/// Directories that are synced at once. The file system merges their journal commits and flushes.
 const THREADS: usize = 16;
 
 /// What makes a file of a set durable.
@@ -39,9 +41,12 @@ pub(crate) struct Wish {
 
 impl How {
     /// For a file that stays as it is: no rename follows, so that no flush of its directory
-    /// covers it.
+    /// covers it; and a descriptor that sees the errors of its file system may not be open.
     pub(crate) fn of_unchanged(self) -> How {
-        if self == How::SingleFlush { How::Together } else { self }
+        match self {
+            How::SingleFlush | How::FileSystem => How::Together,
+            how => how,
+        }
     }
 }
 
@@ -79,7 +84,9 @@ pub(crate) struct Failed {
 #[derive(Debug, Default)]
 pub(crate) struct SyncSet {
     together: Vec<(usize, File)>,
-    single: std::collections::VecDeque<(usize, File)>,
+    single: VecDeque<(usize, File)>,
+    /// Syncs the window before this one.
+    pool: Option<Pool>,
 }
 
 impl SyncSet {
@@ -91,7 +98,7 @@ impl SyncSet {
             How::Together => {
                 file.write_out(0, 0, false);
                 self.together.push((tag, file));
-                if self.waiting() < WINDOW { Ok(()) } else { self.sync_together() }
+                if self.waiting() < WINDOW { Ok(()) } else { self.begin_sync() }
             }
             How::SingleFlush => {
                 file.write_out(0, 0, false);
@@ -120,9 +127,24 @@ impl SyncSet {
         }
     }
 
+    /// Hands the window over, once the one before is durable.
+    fn begin_sync(&mut self) -> Result<(), Failed> {
+        let pool = self.pool.get_or_insert_default();
+        pool.finish()?;
+        pool.submit(std::mem::take(&mut self.together));
+        Ok(())
+    }
+
     fn sync_together(&mut self) -> Result<(), Failed> {
-        let files = std::mem::take(&mut self.together);
-        in_parallel(&files, |(_, file)| file.sync()).map_err(|(at, cause)| Failed { tag: files[at].0, cause })
+        // No threads for a single file.
+        if self.pool.is_none() && self.together.len() == 1 {
+            let last = self.together.pop();
+            return last.map_or(Ok(()), |(tag, file)| file.sync().map_err(|cause| Failed { tag, cause }));
+        }
+        if !self.together.is_empty() {
+            self.begin_sync()?;
+        }
+        self.pool.as_mut().map_or(Ok(()), Pool::finish)
     }
 }
 

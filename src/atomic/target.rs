@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) const MAX_LINKS: usize = 40;
 
 /// Where a save goes. `dir` is the parent of the *resolved* name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) dir: Arc<Dir>,
     pub(crate) name: OsString,

@@ -45,6 +45,14 @@ impl WriterLock {
         }
     }
 
+    /// Has somebody the lock for `target`? Without locks nobody can tell: then it counts as held.
+    pub(crate) fn is_held(dir: &Dir, target: &OsStr) -> io::Result<bool> {
+        match dir.open_file(&names::for_target(Role::Lock, target)) {
+            Err(e) if sys::is_gone(&e) => Ok(false),
+            opened => Ok(opened?.try_lock()? != Lock::Held),
+        }
+    }
+
     fn try_take(dir: &Arc<Dir>, name: OsString) -> io::Result<Option<WriterLock>> {
         for _ in 0..TRIES {
             let file = match open(dir, &name) {

@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Timespec, Timestamps};
+
 use crate::sys::FileId;
 use crate::sys::record::{Access, Node, set_xattr_of, xattrs_of};
 
@@ -56,10 +58,20 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Reads a real directory. Also says which inode became which node; those are numbered from 0.
+    /// Reads a real directory. Also says which inode became which node; the root is 0. What
+    /// [`write`](Disk::write) has written keeps its numbers: a program may have noted down which inode
+    /// is which.
     pub(super) fn read(root: &Path) -> io::Result<(Disk, HashMap<FileId, Node>)> {
-        let mut reader =
-            Reader { root, ids: HashMap::new(), inodes: HashMap::new(), entries: HashMap::new() };
+        let is_written = number_of(&fs::symlink_metadata(root)?) == Some(ROOT);
+        let mut reader = Reader {
+            root,
+            is_written,
+            next: if is_written { NUMBERS } else { ROOT },
+            taken: HashSet::new(),
+            ids: HashMap::new(),
+            inodes: HashMap::new(),
+            entries: HashMap::new(),
+        };
         reader.visit(root)?;
         let disk = Disk { origin: Arc::from(root), inodes: reader.inodes, entries: reader.entries };
         Ok((disk, reader.ids))
@@ -156,8 +168,27 @@ pub(super) fn preview(data: &[u8]) -> String {
     format!("[{}{more}]", shown.join(", "))
 }
 
+/// More nodes than this have no test.
+const NUMBERS: Node = 100_000_000;
+
+/// A disk that is written out carries the numbers of its nodes as times of modification, in the
+/// seventies: times are not modelled, and nothing else stays with an inode.
+fn number_of(found: &fs::Metadata) -> Option<Node> {
+    let seconds = usize::try_from(found.mtime()).ok().filter(|_| found.mtime_nsec() == 0)?;
+    seconds.checked_sub(1).filter(|number| *number < NUMBERS)
+}
+
+fn note_number(at: &Path, node: Node) -> io::Result<()> {
+    let time = Timespec { tv_sec: node as i64 + 1, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, at, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
 struct Reader<'r> {
     root: &'r Path,
+    is_written: bool,
+    next: Node,
+    taken: HashSet<Node>,
     ids: HashMap<FileId, Node>,
     inodes: HashMap<Node, Inode>,
     entries: HashMap<Node, Entries>,
@@ -170,7 +201,11 @@ impl Reader<'_> {
         if let Some(known) = self.ids.get(&id) {
             return Ok(*known);
         }
-        let node = self.ids.len();
+        let noted = number_of(&found).filter(|node| self.is_written && self.taken.insert(*node));
+        let node = noted.unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        });
         self.ids.insert(id, node);
         let body = match found.file_type() {
             kind if kind.is_file() => Body::File(Arc::new(fs::read(path)?)),
@@ -212,9 +247,17 @@ struct Writer<'d> {
 impl Writer<'_> {
     fn visit(&mut self, node: Node, at: &Path, depth: usize) -> io::Result<()> {
         let Some(inode) = self.disk.inodes.get(&node) else { return Ok(()) };
+        let link = match &inode.body {
+            Body::Symlink(target) => Some(PathBuf::from(target)),
+            Body::RootLink(target) => Some(self.root.join(target)),
+            _ => None,
+        };
+        if let Some(target) = link {
+            std::os::unix::fs::symlink(target, at)?;
+            return note_number(at, node);
+        }
         match &inode.body {
-            Body::Symlink(target) => return std::os::unix::fs::symlink(target, at),
-            Body::RootLink(target) => return std::os::unix::fs::symlink(self.root.join(target), at),
+            Body::Symlink(_) | Body::RootLink(_) => {}
             Body::File(data) => {
                 if let Some(other) = self.written.get(&node) {
                     return fs::hard_link(other, at);
@@ -230,7 +273,8 @@ impl Writer<'_> {
                 }
             }
         }
-        give_metadata(at, inode)
+        give_metadata(at, inode)?;
+        note_number(at, node)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, Scratch};
 use super::trace::Trace;
-use crate::sys::FsKind;
+use crate::sys::{Family, FsKind};
 use crate::sys::record::{self, Event, Fault, Session, Setup};
 
 /// Says, within a save under test, that something is done from the user's point of view.
@@ -68,6 +68,7 @@ pub(super) struct Manner {
     pub(super) real_syncs: bool,
     pub(super) no_links_by_descriptor: bool,
     pub(super) remote: bool,
+    pub(super) journaled: bool,
     pub(super) killed_before: Option<usize>,
 }
 
@@ -103,9 +104,9 @@ pub(super) fn record<T>(
     save: impl Fn(&Path) -> T,
 ) -> Result<(Trace, T), String> {
     let (initial, ids) = Disk::read(root).map_err(|e| format!("the initial state: {e}"))?;
-    let next = ids.len();
+    let next = ids.values().max().map_or(0, |last| last + 1);
     let setup = Setup {
-        fs: FsKind { volatile: false, remote: manner.remote, family: crate::sys::Family::Other },
+        fs: FsKind { volatile: false, remote: manner.remote, family: family_of(manner) },
         faults: manner.faults.clone(),
         real_syncs: manner.real_syncs,
         no_links_by_descriptor: manner.no_links_by_descriptor,
@@ -146,4 +147,8 @@ impl Trace {
     pub(super) fn push_ack(&mut self, label: &str) {
         self.log.push(Event::Ack(label.to_owned()));
     }
+}
+
+fn family_of(manner: &Manner) -> Family {
+    if manner.journaled { Family::Ext4 } else { Family::Other }
 }

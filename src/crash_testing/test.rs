@@ -122,6 +122,14 @@ impl<'a> CrashTest<'a> {
         self
     }
 
+    /// Pretends to be on ext4 with an ordinary journal: `single_flush` and
+    /// [`SyncStrategy::FileSystem`](crate::SyncStrategy::FileSystem) do there what they are for. A
+    /// single flush holds in [`Model::OrderedJournal`] only.
+    pub fn journaled(mut self, yes: bool) -> Self {
+        self.manner.journaled = yes;
+        self
+    }
+
     /// Before the crash the process was killed, too: right before this operation of the save.
     /// Then a new one started, ran [`recover`](crate::recover), and saved again. What the first one
     /// did is still in memory only, as far as it was not synced.

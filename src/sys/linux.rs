@@ -46,6 +46,7 @@ fn from_statx(found: &fs::Statx) -> Stat {
         gid: found.stx_gid,
         mount: unique.then_some(found.stx_mnt_id),
         mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        is_fixed: found.stx_attributes.intersects(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND)),
     }
 }
 
@@ -58,8 +59,24 @@ pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
 /// Tells a file from one that was saved at the same name later.
 pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
     let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_dir = kind_of_mode(found.st_mode) == Kind::Dir;
+    let ino = lasting_ino(FileId { dev: found.st_dev, ino: found.st_ino });
+    #[cfg(feature = "crash_testing")]
+    if super::record::current().is_some() {
+        return Ok(Fingerprint { ino, is_dir, ..Fingerprint::default() });
+    }
     let seconds = u64::try_from(found.st_mtime as i64).unwrap_or(0);
-    Ok(Fingerprint { ino: found.st_ino, seconds, nanoseconds: found.st_mtime_nsec as u64 })
+    Ok(Fingerprint { ino, seconds, nanoseconds: found.st_mtime_nsec as u64, is_dir })
+}
+
+/// The number of an inode that it still has after a crash. A crash test puts its disks together
+/// from new inodes; there it is the number that the test knows the file by.
+pub(crate) fn lasting_ino(id: FileId) -> u64 {
+    #[cfg(feature = "crash_testing")]
+    if let Some(session) = super::record::current() {
+        return session.lasting_ino(id);
+    }
+    id.ino
 }
 
 /// Times before 1970 count as 1970: very old.
@@ -80,6 +97,7 @@ fn stat_without_statx(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::R
         gid: found.st_gid,
         mount: None,
         mount_root: false,
+        is_fixed: false,
     })
 }
 

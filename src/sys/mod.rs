@@ -105,6 +105,8 @@ pub(crate) struct Stat {
     pub(crate) mount: Option<u64>,
     /// Something is mounted on this very name.
     pub(crate) mount_root: bool,
+    /// It can't be changed by anybody, or only appended to.
+    pub(crate) is_fixed: bool,
 }
 
 /// An inode and when its content was last changed.
@@ -113,6 +115,7 @@ pub(crate) struct Fingerprint {
     pub(crate) ino: u64,
     pub(crate) seconds: u64,
     pub(crate) nanoseconds: u64,
+    pub(crate) is_dir: bool,
 }
 
 impl Fingerprint {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{self, AtFlags, FlockOperation};
+use rustix::io::Errno;
 
 use super::unix::{locked, rename_new};
 use super::{Dir, Kind, Lock};
@@ -35,6 +36,16 @@ impl Dir {
     /// Opens a directory in this one, not through a link.
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
         Dir::open_exact(self.as_fd(), name)
+    }
+
+    /// Fails if the caller may not create and remove names here.
+    pub(crate) fn may_change(&self) -> io::Result<()> {
+        let access = fs::Access::WRITE_OK.union(fs::Access::EXEC_OK);
+        match fs::accessat(self, c".", access, AtFlags::EACCESS) {
+            Err(e @ (Errno::ACCESS | Errno::ROFS)) => Err(e.into()),
+            // Before Linux 5.8 it can't always be asked.
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {

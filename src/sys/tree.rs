@@ -41,7 +41,8 @@ impl Dir {
     /// Opens whatever is at a path for reading. Links are followed as long as they stay beneath
     /// this directory; before Linux 5.6, not at all.
     pub(crate) fn open_within(&self, path: &Path) -> io::Result<(OwnedFd, Stat)> {
-        const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+        const FLAGS: OFlags =
+            OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
         const TRIES: usize = 128;
         let within = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
         for _ in 0..TRIES {

@@ -178,6 +178,11 @@ impl Dir {
         record!(Op::Unlink { dir: self, name }, Ok(fs::unlinkat(&self.fd, name, AtFlags::empty())?))
     }
 
+    /// A directory whose own name can't be made durable, and so nothing in it.
+    pub(crate) fn never_durable(self) -> Dir {
+        Dir { syncable: false, ..self }
+    }
+
     /// Whether `sync` has a chance.
     pub(crate) fn can_be_synced(&self) -> bool {
         self.syncable

@@ -125,6 +125,12 @@ impl Case {
         ((self.setup)(CrashTest::new(save).initial(self.initial)), returned)
     }
 
+    /// How many states of one crash point are tried where the save is disturbed, once for each of many
+    /// disturbances. Sets have many more operations than single saves.
+    pub(crate) fn few(&self) -> usize {
+        if self.each { 10 } else { 100 }
+    }
+
     /// Records it undisturbed and learns from that what old and new look like.
     pub(crate) fn learn(&self) -> (Expected, Recording<Outcome>) {
         let (test, returned) = self.test();

@@ -95,7 +95,9 @@ impl Mutants {
         if found {
             return self.red.push(what);
         }
-        let same = models.into_iter().all(|model| case.test().0.model(model).max_states(MOST).adds_nothing(&mutant, trace));
+        let same = models
+            .into_iter()
+            .all(|model| case.test().0.model(model).max_states(MOST).adds_nothing(&mutant, trace));
         let because = if same { Some(SAME_DISKS) } else { because };
         self.survivors.push(Survivor { what, because });
     }

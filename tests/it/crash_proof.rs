@@ -75,13 +75,9 @@ fn prove(case: &Case) -> Row {
     let (expected, recording) = case.learn();
     let trace = recording.trace();
     let mut row = Row { name: case.name(), changes_nothing: case.new.is_none(), ..Row::default() };
-    let started = std::time::Instant::now();
     row.trial(|row| row.report = explore(case, &expected, trace));
-    eprintln!("T {} states {:?}", row.name, started.elapsed());
     row.trial(|row| row.faults = faults(case, &expected, trace));
-    eprintln!("T {} faults {:?}", row.name, started.elapsed());
     row.trial(|row| row.kills = kills(case, &expected, trace));
-    eprintln!("T {} kills {:?}", row.name, started.elapsed());
     row.trial(|row| row.mutants = mutants(case, &expected, trace));
     row
 }
@@ -97,7 +93,7 @@ impl Row {
 fn kills(case: &Case, expected: &Expected, trace: &Trace) -> usize {
     for operation in 0..trace.operations().len() {
         let (test, _) = case.test();
-        let test = test.second_crashes(false).max_states(150).killed_before(operation);
+        let test = test.second_crashes(false).max_states(case.few()).killed_before(operation);
         let recording = test.record().unwrap_or_else(|failure| panic!("{}:\n{failure}", case.name()));
         let refused = case.new.is_some() && error_of(recording.result()).is_some();
         // A save that must create the file finds that the dead process has.
@@ -119,7 +115,10 @@ fn explore(case: &Case, expected: &Expected, trace: &Trace) -> Report {
     let mut total = Report::default();
     for model in MODELS {
         let (test, _) = case.test();
-        let explored = test.model(model).max_states(150).explore(trace, |dir, acked| expected.check(case, model, dir, acked));
+        let explored = test
+            .model(model)
+            .max_states(150)
+            .explore(trace, |dir, acked| expected.check(case, model, dir, acked));
         match explored {
             // What the other models allow, this one allows, too.
             Ok(report) if model == Model::Unordered => total += &report,

@@ -47,3 +47,5 @@ mod strace;
 mod tidy;
 mod trace;
 mod trace_faults;
+#[cfg(feature = "crash_testing")]
+mod transaction_crash;

@@ -4,10 +4,10 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use durafile::{AtomicFile, CancelToken, EXIT_CANCELLED, ErrorKind};
 use fs_err as fs;
@@ -55,7 +55,7 @@ fn saves_until_told(dir: &Path, heedless: bool) -> u8 {
     let reader = Endless { token: &token, heedless, said: false };
     match with(&token).write_from(dir.join("file"), reader) {
         Err(e) if e.kind() == ErrorKind::Cancelled => {
-            assert!(again.is_cancelled(), "it is one token");
+            assert!(again.is_cancelled());
             assert!(before.load(Ordering::SeqCst), "the handler that was there before is called");
             EXIT_CANCELLED
         }
@@ -76,6 +76,23 @@ fn started(test: &str, home: &Path, job: &str) -> (Child, impl FnMut(&str) + use
     (child, wait_for)
 }
 
+/// Waits for its end, but not for ever: what ignores its signals is killed.
+#[track_caller]
+fn ended(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it goes on in spite of the signal");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
@@ -92,7 +109,7 @@ fn sigterm_and_sigint_end_a_program_cleanly_with_status_14() {
         let (mut child, mut wait_for) = started(&test, home.path(), "save");
         wait_for("READY");
         send(&child, signal);
-        assert_eq!(child.wait().unwrap().code(), Some(14));
+        assert_eq!(ended(&mut child).code(), Some(14));
         untouched(home.path());
     }
 }
@@ -113,7 +130,7 @@ fn a_second_signal_ends_the_program_at_once_and_leaves_the_target() {
         wait_for("CANCELLED");
         assert!(child.try_wait().unwrap().is_none(), "one signal does not end it");
         send(&child, second);
-        assert_eq!(child.wait().unwrap().signal(), Some(second.as_raw()));
+        assert_eq!(ended(&mut child).signal(), Some(second.as_raw()));
         assert_eq!(fs::read_to_string(home.path().join("file")).unwrap(), "old");
         let _ = durafile::recover(&home).unwrap();
         untouched(home.path());
@@ -126,6 +143,7 @@ fn a_token_that_the_program_cancelled_itself_leaves_the_first_signal_harmless() 
     if job(&test).is_some() {
         let token = CancelToken::on_termination().unwrap();
         token.cancel();
+        assert!(CancelToken::on_termination().unwrap().is_cancelled(), "it is one token");
         println!("READY");
         let mut nothing = String::new();
         let _ = io::stdin().read_line(&mut nothing);
@@ -142,7 +160,7 @@ fn a_token_that_the_program_cancelled_itself_leaves_the_first_signal_harmless() 
     }
     send(&child, Signal::TERM);
     drop(child.stdin.take());
-    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert_eq!(ended(&mut child).code(), Some(7));
 }
 
 #[test]
@@ -159,7 +177,7 @@ fn without_on_termination_the_library_handles_no_signal() {
     let (mut child, mut wait_for) = started(&test, home.path(), "save");
     wait_for("READY");
     send(&child, Signal::TERM);
-    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.as_raw()));
+    assert_eq!(ended(&mut child).signal(), Some(Signal::TERM.as_raw()));
     untouched(home.path());
 }
 
@@ -198,10 +216,10 @@ fn save_that_is_stopped_in_mid_stream_exits_14_and_leaves_everything_as_it_was()
                 }
                 send(&child, signal);
                 let open_end = (!endless).then(|| producer.join().unwrap());
-                let output = child.wait_with_output().unwrap();
+                let status = ended(&mut child);
                 drop(open_end);
-                let said = String::from_utf8(output.stderr).unwrap();
-                assert_eq!(output.status.code(), Some(14), "{said}");
+                let said = io::read_to_string(child.stderr.take().unwrap()).unwrap();
+                assert_eq!(status.code(), Some(14), "{said}");
                 assert!(said.starts_with("save: The save was cancelled; nothing was changed.\n"), "{said}");
                 untouched(home.path());
             }
@@ -225,6 +243,6 @@ fn save_is_not_disturbed_by_other_signals_while_it_waits_for_input() {
         send(&child, Signal::CONT);
     }
     drop(input);
-    assert!(child.wait().unwrap().success());
+    assert!(ended(&mut child).success());
     assert_eq!(fs::read_to_string(home.path().join("file")).unwrap(), "new");
 }

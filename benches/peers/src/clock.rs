@@ -39,6 +39,12 @@ impl Times {
         base.median().div_duration_f64(self.median())
     }
 
+    /// The same by the fastest round of each: what a busy machine disturbs least.
+    pub(crate) fn best_speed(&self, base: &Times) -> f64 {
+        let best = |times: &Times| times.taken.iter().min().copied().unwrap_or_default();
+        best(base).div_duration_f64(best(self))
+    }
+
     /// Half of the rounds lie between these two, as ratios to `base` in the same round.
     pub(crate) fn speed_spread(&self, base: &Times) -> (f64, f64) {
         let mut ratios: Vec<f64> =

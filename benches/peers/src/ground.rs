@@ -54,7 +54,10 @@ impl Ground {
         };
         let place =
             mounted.as_ref().map_or_else(std::env::temp_dir, |mounted| mounted.place.path().to_owned());
-        let dir = tempfile::Builder::new().prefix("durafile-peers-").tempdir_in(place)?;
+        // What is on an image goes with the image.
+        let keep = mounted.is_some();
+        let dir =
+            tempfile::Builder::new().prefix("durafile-peers-").disable_cleanup(keep).tempdir_in(place)?;
         let device = device_of(dir.path());
         if mounted.is_some() {
             // Where the host can, go round its page cache: then a flush waits for the device, not
@@ -94,6 +97,7 @@ impl Ground {
         };
         match self.kind {
             Kind::Host => format!("host ({}{journal})", self.kind_name()),
+            Kind::Xfs => "XFS".to_owned(),
             _ => self.kind.name().to_owned(),
         }
     }
@@ -217,14 +221,16 @@ impl Drop for Mounted {
     }
 }
 
-/// Runs this program again in a mount namespace of its own. Returns there, and where none is needed.
-pub(crate) fn enter_private_namespace(kinds: &[Kind]) -> Outcome {
+/// Runs this program again in a mount namespace of its own, where images can be mounted. Returns
+/// there; and where that is not permitted, without the images.
+pub(crate) fn enter_private_namespace(kinds: &mut Vec<Kind>) -> Outcome {
     let needed = kinds.iter().any(|kind| *kind != Kind::Host);
     if !needed || std::env::var_os(INSIDE).is_some() {
         return Ok(());
     }
     if let Err(error) = succeed(Command::new("unshare").args(["--mount", "true"])) {
         println!("no images, only the temporary directory: {error}");
+        *kinds = vec![Kind::Host];
         return Ok(());
     }
     let mut args = std::env::args_os();

@@ -48,8 +48,8 @@ fn main() -> Outcome {
         true => !args.quick || matches!(name, "ext4" | "host"),
         false => args.only.iter().any(|only| only == name),
     };
-    let kinds: Vec<_> = ground::Kind::ALL.into_iter().filter(|kind| wanted(kind.name())).collect();
-    ground::enter_private_namespace(&kinds)?;
+    let mut kinds: Vec<_> = ground::Kind::ALL.into_iter().filter(|kind| wanted(kind.name())).collect();
+    ground::enter_private_namespace(&mut kinds)?;
 
     let mut results = Vec::new();
     for kind in kinds {

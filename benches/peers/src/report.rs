@@ -47,7 +47,9 @@ impl Report<'_> {
             );
         }
         self.machine(&mut text)?;
-        writeln!(text, "\n## The goals\n")?;
+        if !self.goals().is_empty() {
+            writeln!(text, "\n## The goals\n")?;
+        }
         self.goals().iter().try_for_each(|goal| writeln!(text, "- {goal}"))?;
         let len = self.results.first().map_or(0, |first| first.set_len);
         self.scenario(&mut text, "One save: 4 KiB, replacing a warm file", "one-save", Ratio::Time, |r| {
@@ -144,7 +146,7 @@ impl Report<'_> {
 
     fn promises(&self, text: &mut String) -> Outcome {
         writeln!(text, "\n## What each keeps when it replaces a file\n")?;
-        writeln!(text, "Tried out as root by the same program, on the host's file system.\n")?;
+        writeln!(text, "Tried out by the same program, on the host's file system.\n")?;
         header(text, "", &QUESTIONS.map(|(question, _)| question))?;
         for row in self.guarantees {
             writeln!(text, "| {} | {} |", row.name, row.answers.join(" | "))?;
@@ -157,18 +159,21 @@ impl Report<'_> {
         let Some(ext4) = self.results.iter().find(|results| results.kind == Kind::Ext4) else {
             return Vec::new();
         };
-        let speed = |ours: &str, base: &str| {
-            named(&ext4.new_files, ours).times.speed(&named(&ext4.new_files, base).times)
-        };
         let at_least = |ours: &str, base: &str, goal: f64| {
-            let found = speed(ours, base);
-            format!("{ours}: {found:.1} times {base}, goal at least {goal} ({})", verdict(found >= goal))
+            let times = |name| &named(&ext4.new_files, name).times;
+            let (found, best) = (times(ours).speed(times(base)), times(ours).best_speed(times(base)));
+            let verdict = verdict(found >= goal);
+            format!(
+                "{ours}: {found:.1} times {base}, goal at least {goal}: {verdict}; by the fastest rounds {best:.1}"
+            )
         };
         let at_most = |ours: &str, goal: f64| {
-            let found = 1.0 / named(&ext4.saves, ours).times.speed(&ext4.saves[0].times);
+            let (ours_times, raw) = (&named(&ext4.saves, ours).times, &ext4.saves[0].times);
+            let (found, best) = (1.0 / ours_times.speed(raw), 1.0 / ours_times.best_speed(raw));
+            let verdict = verdict(found <= goal);
             format!(
-                "one save, {ours}: {found:.2} of the raw save, goal at most {goal} ({})",
-                verdict(found <= goal)
+                "one save, {ours}: {found:.2} of the raw save, goal at most {goal}: {verdict}; \
+                 by the fastest rounds {best:.2}"
             )
         };
         let mut goals = vec![
@@ -185,7 +190,7 @@ impl Report<'_> {
             let growth = costs.clone().zip(costs.skip(1)).map(|(less, more)| more / less).fold(0.0, f64::max);
             goals.push(format!(
                 "Batch, {}: the cost of a file grows at most {growth:.2} times from one size to the next, \
-                 goal flat or falling ({})",
+                 goal flat or falling: {}",
                 series.name,
                 verdict(growth <= 1.1),
             ));

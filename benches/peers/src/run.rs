@@ -164,7 +164,7 @@ fn batch_sizes(ground: &Ground, plan: &Plan) -> Outcome<Vec<Series>> {
         for round in 0..rounds {
             for at in shuffle.order(SIZED.len()) {
                 let (_, strategy, single_flush) = SIZED[at];
-                if strategy == SyncStrategy::PerFile && len > 10_000 {
+                if strategy == SyncStrategy::PerFile && len > 1_000 {
                     continue;
                 }
                 let dir = ground.subdir(&format!("size-{len}-{round}-{at}"))?;
