@@ -8,12 +8,12 @@
 //!
 //! `cargo bench --bench cancel` says what file system it ran on.
 
-#[allow(dead_code)] // Each bench uses its part of it.
 mod common;
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -40,8 +40,8 @@ fn main() -> Outcome {
     let mut syncing = Times::default();
     let mut plain = Times::default();
     for round in 0..rounds {
-        let part = f64::from(round + 1) / f64::from(rounds + 2);
-        streaming.0.push(cancel_stream(&target, &content, whole.mul_f64(part))?);
+        let after = len / (rounds + 1) * (round + 1);
+        streaming.0.push(cancel_stream(&target, &content, after)?);
         syncing.0.push(cancel_sync(&target, &content)?);
         plain.0.push(sync_plain(&dir.join("plain"), &content)?);
         assert_eq!(std::fs::read_dir(&dir)?.count(), 1, "nothing is left");
@@ -56,13 +56,22 @@ fn main() -> Outcome {
     Ok(())
 }
 
-/// Cancels so long after the start of the save.
-fn cancel_stream(target: &Path, content: &[u8], after: Duration) -> Outcome<Duration> {
+/// Cancels once so much is written.
+fn cancel_stream(target: &Path, content: &[u8], after: usize) -> Outcome<Duration> {
     let token = CancelToken::new();
-    let options = WriteOptions::new().cancel(&token);
+    let mut file = WriteOptions::new().cancel(&token).open(target)?;
+    let written = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let saving = scope.spawn(|| (options.write(target, content), Instant::now()));
-        std::thread::sleep(after);
+        let saving = scope.spawn(|| {
+            // The commit says why a write failed.
+            for piece in content.chunks(MIB).take_while(|piece| file.write_all(piece).is_ok()) {
+                written.fetch_add(piece.len(), Ordering::Relaxed);
+            }
+            (file.commit(), Instant::now())
+        });
+        while written.load(Ordering::Relaxed) < after && !saving.is_finished() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
         let cancelled = Instant::now();
         token.cancel();
         judge(saving.join(), cancelled)

@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -79,17 +80,17 @@ fn commit_and_copy(home: &Path, files: usize, rounds: usize) -> Outcome {
         std::fs::write(source.join(n.to_string()), CONTENT)?;
     }
     sync_all(home)?;
-    let mut made = 0..;
-    let mut fresh = move || home.join(made.next().unwrap_or(0_u64).to_string());
-    let copied = {
-        let mut fresh = fresh.clone();
-        move || {
-            let target = fresh().with_extension("copy");
-            let start = Instant::now();
-            copy(&source, &target)?;
-            sync_all(home)?;
-            Ok(start.elapsed())
-        }
+    let made = Cell::new(0_u32);
+    let fresh = |name: &str| {
+        made.set(made.get() + 1);
+        home.join(format!("{name} {}", made.get()))
+    };
+    let copied = || {
+        let target = fresh("copy");
+        let start = Instant::now();
+        copy(&source, &target)?;
+        sync_all(home)?;
+        Ok(start.elapsed())
     };
     let mut entrants = vec![entrant("cp -r and one syncfs", copied)];
     let by = |strategy, single| DirOptions::new().sync(strategy).single_flush(single);
@@ -98,14 +99,12 @@ fn commit_and_copy(home: &Path, files: usize, rounds: usize) -> Outcome {
         ("FileSystem", by(SyncStrategy::FileSystem, false)),
         ("single_flush", by(SyncStrategy::Auto, true)),
     ];
-    for (name, options) in ways {
+    for (name, options) in &ways {
         for replaces in [false, true] {
-            let mut target = fresh();
-            let mut fresh = fresh.clone();
+            let same = fresh(name);
+            let fresh = &fresh;
             let job = move || {
-                if !replaces {
-                    target = fresh().with_extension(name);
-                }
+                let target = if replaces { same.clone() } else { fresh(name) };
                 let start = Instant::now();
                 let mut new = options.create(&target)?;
                 fill(&mut new, files)?;

@@ -15,8 +15,8 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// What is under way when the token is cancelled is finished first: the write of one piece, or
 /// the sync of what is not on the device yet. While a long save streams, the disk is kept busy
-/// with what was written already, so that at most 16 MiB wait for it at any time: that and the
-/// disk bound the time until a save gives up. A reader or serialiser of the caller's that blocks
+/// with what was written already, so that at most 16 MiB wait for it at any time: that, and
+/// freeing what was written, bound the time until a save gives up. A reader or serialiser of the caller's that blocks
 /// is not interrupted; a reader that looks at the token itself may fail with any error then, and the
 /// save is `Cancelled` all the same.
 ///

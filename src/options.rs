@@ -13,7 +13,11 @@ pub enum Durability {
     /// Atomic against the death of the process only. After a power cut the target may be torn.
     None,
     /// The content is synced before the rename, the rename itself is not: a power cut may bring
-    /// back the previous version, never a torn one.
+    /// back an earlier version (on btrfs not only the last one), never a torn one.
+    ///
+    /// Except on ext4 mounted with `data=writeback`: there the blocks of the replaced file may be
+    /// used anew before the rename is durable, and an earlier version that a power cut brings back
+    /// may hold other files' data. Seen for sets at this level; see `docs/powercut.md`.
     Data,
     /// The new content survives power loss.
     #[default]

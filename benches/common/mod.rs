@@ -5,6 +5,7 @@
 //! again in a mount namespace of its own, mounts the image there and unlinks it: whatever ends
 //! the run, the kernel takes mount, loop device and image back. Otherwise, or where that
 //! fails, they run in the temporary directory. `DURAFILE_BENCH_DIR=/some/dir` chooses a directory.
+#![allow(dead_code, reason = "each bench uses its part of this")]
 
 use std::error::Error;
 use std::io::Read as _;

@@ -1,6 +1,6 @@
 //! Another program, whose syncs make the journal commit in the middle of the workload's saves.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +34,12 @@ pub fn make(kind: FileSystem, dir: &Path, pause: Duration, stop: &AtomicBool) ->
         log.seek(SeekFrom::Start(u64::from(turn % 3000)))?;
         log.write_all(&[turn as u8])?;
         log.sync_all()?;
+        // It takes new blocks, those that a save has just given back as well as any.
+        if turn % 3 == 2 {
+            let mut other = File::create(dir.join(format!("other-{}", turn % 5)))?;
+            other.write_all(&vec![turn as u8 | 1; 9_000 * (1 + turn as usize % 16)])?;
+            other.sync_all()?;
+        }
         // btrfs writes an fsync to a log of that file alone; a snapshot commits everything.
         if kind == FileSystem::Btrfs && turn % 2 == 1 {
             let snapshot = dir.join(format!("{name}-{turn}"));

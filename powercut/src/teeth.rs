@@ -3,12 +3,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use durafile::Durability;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, linkat, renameat_with};
 
 use crate::file_system::{Column, FileSystem};
 use crate::operation::{Operation, Outcome, Report, Setting, What};
@@ -117,16 +119,20 @@ fn right(root: &Path, version: u32) -> Outcome<()> {
 
 /// What the library's option does on ext4 and XFS.
 fn single_flush(root: &Path, version: u32) -> Outcome<()> {
-    drop(staged(root, version)?);
+    let unnamed = OFlags::TMPFILE.bits() as i32;
+    let mut file = OpenOptions::new().write(true).custom_flags(unnamed).open(root)?;
+    file.write_all(&content::of(version, TARGET))?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
     // `sync_file_range`, which no safe crate has. Of several flags xfs_io takes the last.
     let mut wait = Command::new("xfs_io");
     ["-b", "-w", "-a"].iter().for_each(|flag| {
         wait.arg("-c").arg(format!("sync_range {flag} 0 0"));
     });
-    let waited = wait.arg(root.join(TEMP)).output()?;
+    let waited = wait.arg(&path).output()?;
     if !waited.status.success() || !waited.stderr.is_empty() {
         return Err(String::from_utf8_lossy(&waited.stderr).into_owned().into());
     }
+    linkat(CWD, &path, CWD, root.join(TEMP), AtFlags::SYMLINK_FOLLOW)?;
     rename(root)?;
     sync(root)
 }

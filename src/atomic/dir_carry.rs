@@ -85,7 +85,7 @@ impl Porter<'_> {
         if stat.mount_root && !rel.as_os_str().is_empty() {
             return Err(Error::mount_point(&self.draft.path_of(rel), None));
         }
-        let to = open(&self.draft.stage.dir, rel).map_err(|e| fail(rel, e))?;
+        let to = open(&self.draft.stage.root.dir, rel).map_err(|e| fail(rel, e))?;
         let entries: io::Result<Vec<_>> = from.entries().and_then(Iterator::collect);
         for (name, kind) in entries.map_err(|e| fail(rel, e))? {
             let path = rel.join(&name);
@@ -157,7 +157,7 @@ impl Porter<'_> {
         }
         if existing.stat.nlink > 1 {
             if let Some(twin) = self.twins.get(&existing.stat.id) {
-                let parent = open_parent(&self.draft.stage.dir, twin).map_err(fail)?;
+                let parent = open_parent(&self.draft.stage.root.dir, twin).map_err(fail)?;
                 return parent.link_into(twin.file_name().unwrap_or_default(), to, name).map_err(fail);
             }
             self.twins.insert(existing.stat.id, rel.to_owned());
@@ -201,7 +201,7 @@ impl Porter<'_> {
     /// Its content is complete: times and a mode that forbids writing can be set.
     fn finish(&self, rel: &Path) -> io::Result<()> {
         let original = open(&self.old.dir, rel)?.as_inode()?;
-        let copy = open(&self.draft.stage.dir, rel)?.as_inode()?;
+        let copy = open(&self.draft.stage.root.dir, rel)?.as_inode()?;
         metadata::carry(&copy, &original.existing()?)?;
         if self.below.touched.contains(rel) { Ok(()) } else { sys::copy_times(&original, &copy) }
     }

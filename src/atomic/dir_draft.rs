@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use super::dir_stage::TreeStage;
 use super::dir_target::{DirTarget, Root};
+use super::metadata;
 use super::names;
 use super::plan::is_inside;
 use super::remove::remove_tree;
 use super::stage::creation_mode_of;
 use super::writer_lock::WriterLock;
-use super::metadata;
 use crate::options::WriteOptions;
 use crate::sys::{self, Dir, Existing, File, Kind};
 use crate::{Error, ErrorKind, Result};
@@ -60,7 +60,7 @@ impl Draft {
         let stage = TreeStage::create(&target.parent, mode).map_err(fail)?;
         if let Some(old) = &old {
             let existing = old.existing().map_err(|e| Error::io("inspect", &target.path, e))?;
-            stage.dir.as_inode().and_then(|copy| metadata::bequeath(&copy, &existing)).map_err(fail)?;
+            stage.root.dir.as_inode().and_then(|copy| metadata::bequeath(&copy, &existing)).map_err(fail)?;
         }
         let below = (keep && old.is_some()).then(Below::default);
         let (dirs, is_exposed, recent) = (Vec::new(), false, None);
@@ -134,7 +134,7 @@ impl Draft {
 
     fn remove_staged(&self, rel: &Path) -> io::Result<bool> {
         let name = rel.file_name().unwrap_or_default();
-        let found = match open_parent(&self.stage.dir, rel) {
+        let found = match open_parent(&self.stage.root.dir, rel) {
             Ok(parent) => parent.stat_at(name).map(|stat| (parent, stat.kind)),
             Err(e) => Err(e),
         };
@@ -164,7 +164,7 @@ impl Draft {
                 return Ok((Arc::clone(dir), name));
             }
         }
-        let mut dir = Arc::clone(&self.stage.dir);
+        let mut dir = Arc::clone(&self.stage.root.dir);
         let mut at = PathBuf::new();
         for part in parent.iter() {
             at.push(part);

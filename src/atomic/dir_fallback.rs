@@ -25,7 +25,12 @@ pub(super) struct Fallen {
 
 impl Draft {
     /// Takes the place of the old version in several steps; `refusal` is why not in one.
-    pub(super) fn fall_back(&mut self, options: &DirOptions, kind: FsKind, refusal: io::Error) -> Result<Fallen> {
+    pub(super) fn fall_back(
+        &mut self,
+        options: &DirOptions,
+        kind: FsKind,
+        refusal: io::Error,
+    ) -> Result<Fallen> {
         if !options.allow_fallback {
             return Err(Error::caused(ErrorKind::Unsupported, "swap in the new", &self.target.path, refusal));
         }
@@ -112,10 +117,13 @@ impl Draft {
     fn rename_in(&mut self, record: &SwapRecord, kind: FsKind, durability: Durability) -> Result<Fallen> {
         let parent = &self.target.parent;
         let done = rename_new(parent, &record.stage, &record.target);
-        match (outcome(parent, &record.target, &self.stage.stat, &done, kind), done) {
+        match (outcome(parent, &record.target, &self.stage.root.stat, &done, kind), done) {
             (Outcome::Done, _) | (_, Ok(())) => {}
             (Outcome::NotDone, Err(e)) => {
-                if parent.rename(&record.kept, &record.target).is_err() {
+                // The record goes only when the old version is back for good.
+                let is_back = parent.rename(&record.kept, &record.target).is_ok()
+                    && (durability == Durability::None || parent.sync().is_ok());
+                if !is_back {
                     return Err(self.pending(e));
                 }
                 let state = self.withdraw(durability);
@@ -174,7 +182,13 @@ pub(super) fn rename_new(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<(
 }
 
 /// What came of a rename to `to`, which must lead to `moved` now.
-pub(super) fn outcome(parent: &Dir, to: &OsStr, moved: &Stat, done: &io::Result<()>, kind: FsKind) -> Outcome {
+pub(super) fn outcome(
+    parent: &Dir,
+    to: &OsStr,
+    moved: &Stat,
+    done: &io::Result<()>,
+    kind: FsKind,
+) -> Outcome {
     let Err(e) = done else { return Outcome::Done };
     if sys::is_not_done(e, kind.remote) {
         return Outcome::NotDone;

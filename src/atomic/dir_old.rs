@@ -62,6 +62,7 @@ fn reap(parent: &Dir, target: &OsStr) {
 /// target any more.
 pub(crate) fn let_go(target: &DirTarget, root: &Root) -> io::Result<()> {
     match target.parent.stat_at(&target.name) {
+        _ if root.is_forked() => return Ok(()),
         Ok(now) if now.id != root.stat.id => {}
         // It is still the target; or there is none, and this may be all that is left of it.
         _ => return Ok(()),

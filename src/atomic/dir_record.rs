@@ -1,6 +1,7 @@
 //! The record of a swap that takes more than one step.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -73,7 +74,7 @@ impl SwapRecord {
         let options = WriteOptions::new()
             .create_new(true)
             .durability(durability)
-            .permissions(std::fs::Permissions::from_mode(PRIVATE));
+            .permissions(Permissions::from_mode(PRIVATE));
         let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
         let target = Target { dir, name, path: path.to_owned(), existing: None, followed: false };
         let mut staged = Staged::create(target, &options)?;

@@ -35,7 +35,7 @@ impl Draft {
             // The flush that makes the swap durable covers directories, too.
             How::Nothing | How::SingleFlush => Ok(true),
             How::FileSystem => {
-                let synced = sys::sync_file_system(&self.stage.dir);
+                let synced = sys::sync_file_system(&self.stage.root.dir);
                 synced.map_err(|e| Error::io("sync the file system of", &self.target.path, e))?;
                 Ok(true)
             }
@@ -46,13 +46,13 @@ impl Draft {
     /// The new root is like the old one.
     pub(crate) fn finish_root(&self) -> Result<()> {
         let Some(old) = &self.old else { return Ok(()) };
-        let root = self.stage.dir.as_inode();
+        let root = self.stage.root.dir.as_inode();
         let set = root.and_then(|root| metadata::carry(&root, &old.existing()?));
         set.map_err(|e| Error::io("set the metadata of", &self.target.path, e))
     }
 
     pub(crate) fn sync_root(&self) -> Result<bool> {
-        self.stage.dir.sync().map_err(|e| Error::io("sync", &self.target.path, e))
+        self.stage.root.dir.sync().map_err(|e| Error::io("sync", &self.target.path, e))
     }
 
     /// Files of others, and ours that they may have changed.
@@ -62,7 +62,7 @@ impl Draft {
         self.dirs.clear();
         while let Some(rel) = pending.pop() {
             let fail = |e| Error::io("sync", &self.path_of(&rel), e);
-            let dir = open(&self.stage.dir, &rel).map_err(fail)?;
+            let dir = open(&self.stage.root.dir, &rel).map_err(fail)?;
             let entries: io::Result<Vec<_>> = dir.entries().and_then(Iterator::collect);
             for (name, kind) in entries.map_err(fail)? {
                 let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
@@ -92,7 +92,7 @@ impl Draft {
         for window in all.chunks(WINDOW) {
             let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());
             for rel in window {
-                let opened = open(&self.stage.dir, rel);
+                let opened = open(&self.stage.root.dir, rel);
                 dirs.push(opened.map_err(|e| Error::io("sync", &self.path_of(rel), e))?);
             }
             let sync = |dir: &Dir| {

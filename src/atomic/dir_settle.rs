@@ -144,7 +144,8 @@ impl Desk<'_> {
             }
         };
         // Its writer may have ended between finding and locking.
-        let still_there = self.dir.stat_at(name).is_ok_and(|now| file.stat().is_ok_and(|read| read.id == now.id));
+        let still_there =
+            self.dir.stat_at(name).is_ok_and(|now| file.stat().is_ok_and(|read| read.id == now.id));
         if !still_there {
             return Ok(());
         }
@@ -165,7 +166,11 @@ impl Desk<'_> {
     }
 
     /// The record last: without it the trees would be taken for orphans.
-    fn quarantine<'n>(&mut self, trees: impl Iterator<Item = &'n OsStr>, record: &'n OsStr) -> io::Result<()> {
+    fn quarantine<'n>(
+        &mut self,
+        trees: impl Iterator<Item = &'n OsStr>,
+        record: &'n OsStr,
+    ) -> io::Result<()> {
         for name in trees.chain(std::iter::once(record)) {
             self.spoken_for.push(name.to_owned());
             self.settled.add(self.judge.set_aside(self.dir, name)?, name);

@@ -7,10 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
+use super::dir_target::Root;
 use super::names::{self, Role};
 use super::remove::remove_tree;
 use super::stage::TRIES;
-use crate::sys::{Dir, Lock, Stat};
+use crate::sys::{Dir, Lock};
 
 /// Dropped, it is gone.
 #[derive(Debug)]
@@ -18,8 +19,7 @@ pub(crate) struct TreeStage {
     parent: Arc<Dir>,
     /// Empty once it is not ours any more.
     name: OsString,
-    pub(crate) dir: Arc<Dir>,
-    pub(crate) stat: Stat,
+    pub(crate) root: Root,
 }
 
 impl TreeStage {
@@ -33,10 +33,7 @@ impl TreeStage {
                 made => made?,
             }
             match locked(parent, &name) {
-                Ok(Some((dir, stat))) => {
-                    let parent = Arc::clone(parent);
-                    return Ok(TreeStage { parent, name, dir: Arc::new(dir), stat });
-                }
+                Ok(Some(root)) => return Ok(TreeStage { parent: Arc::clone(parent), name, root }),
                 // A recovery that runs right now takes it for an orphan, and may only look at it.
                 Ok(None) => drop(parent.rmdir(&name)),
                 Err(e) => {
@@ -66,12 +63,14 @@ impl TreeStage {
 
 impl Drop for TreeStage {
     fn drop(&mut self) {
-        // An error here is one more on the way out of another; recovery takes care of the rest.
-        let _ = self.remove();
+        if !self.root.is_forked() {
+            // An error here is one more on the way out of another; recovery takes care of the rest.
+            let _ = self.remove();
+        }
     }
 }
 
-fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(Dir, Stat)>> {
+fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<Root>> {
     let dir = match parent.open_child(name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
@@ -83,5 +82,5 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(Dir, Stat)>> {
     }
     let stat = dir.stat()?;
     let still_there = parent.stat_at(name).is_ok_and(|now| now.id == stat.id);
-    Ok(still_there.then_some((dir, stat)))
+    Ok(still_there.then(|| Root::new(dir, stat)))
 }

@@ -51,7 +51,7 @@ impl Draft {
                 Some(_) => parent.try_exchange(self.stage.name(), name),
                 None => rename_new(parent, self.stage.name(), name),
             };
-            match (outcome(parent, name, &self.stage.stat, &done, kind), done) {
+            match (outcome(parent, name, &self.stage.root.stat, &done, kind), done) {
                 (Outcome::Done, _) | (_, Ok(())) => return Ok(Swapped::AtOnce),
                 (Outcome::Unknown, Err(e)) => {
                     // Either version may be at either name.

@@ -70,7 +70,7 @@ impl DirTarget {
             };
             let stat = dir.stat().map_err(fail)?;
             match dir.try_lock_shared().map_err(|e| Error::io("lock", &self.path, e))? {
-                Lock::Held if self.leads_to(&stat).map_err(fail)? => return Ok(Some(Root { dir, stat })),
+                Lock::Held if self.leads_to(&stat).map_err(fail)? => return Ok(Some(Root::new(dir, stat))),
                 Lock::Held => {}
                 // Whoever is about to delete it has moved it before, so that the name leads on.
                 Lock::Elsewhere => std::thread::sleep(std::time::Duration::from_millis(attempt)),
@@ -105,12 +105,32 @@ impl DirTarget {
 /// takes the exclusive lock before.
 #[derive(Debug)]
 pub(crate) struct Root {
-    pub(crate) dir: Dir,
+    pub(crate) dir: Arc<Dir>,
     pub(crate) stat: Stat,
+    /// A forked child has the lock, too, and must not give it up.
+    owner: u32,
 }
 
 impl Root {
+    /// `dir` is locked.
+    pub(super) fn new(dir: Dir, stat: Stat) -> Root {
+        Root { dir: Arc::new(dir), stat, owner: std::process::id() }
+    }
+
+    pub(super) fn is_forked(&self) -> bool {
+        self.owner != std::process::id()
+    }
+
     pub(crate) fn existing(&self) -> io::Result<Existing> {
         self.dir.as_inode()?.existing()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // Not by closing: a child that is being started may have it open for a moment.
+            let _ = self.dir.unlock();
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod redo;
 mod remove;
 pub(crate) mod ruling;
 pub(crate) mod settle;
-mod stage;
+pub(crate) mod stage;
 pub(crate) mod stage_dir;
 pub(crate) mod stream;
 pub(crate) mod sweep;
@@ -39,7 +39,7 @@ pub(crate) mod writer_lock;
 pub(crate) use compare::{Content, unchanged, unchanged_file};
 pub(crate) use probe::probe;
 pub(crate) use publish::{Outcome, move_into_place, outcome_of_link};
-pub(crate) use stage::{Staged, creation_mode, creation_mode_of};
+pub(crate) use stage::{Staged, create_named_in, creation_mode, creation_mode_of};
 pub(crate) use target::{Target, split};
 
 #[cfg(unix)]

@@ -219,7 +219,8 @@ fn trusted(root: &Dir, name: &OsStr) -> io::Result<Option<File>> {
         return Ok(None);
     }
     let Some(file) = absent(root.open_file(name))? else { return Ok(None) };
-    let same = absent(root.stat_at(name))?.is_some_and(|found| file.stat().is_ok_and(|own| own.id == found.id));
+    let same =
+        absent(root.stat_at(name))?.is_some_and(|found| file.stat().is_ok_and(|own| own.id == found.id));
     Ok(same.then_some(file))
 }
 

@@ -65,7 +65,7 @@ impl Staged {
 
 /// A name that goes when this is dropped.
 #[derive(Debug)]
-pub(super) struct StagedName {
+pub(crate) struct StagedName {
     dir: Arc<Dir>,
     name: OsString,
 }
@@ -75,12 +75,12 @@ impl StagedName {
         StagedName { dir: Arc::clone(dir), name }
     }
 
-    pub(super) fn as_name(&self) -> &OsStr {
+    pub(crate) fn as_name(&self) -> &OsStr {
         &self.name
     }
 
     /// It is not ours any more.
-    pub(super) fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         self.name.clear();
     }
 
@@ -99,7 +99,7 @@ impl Drop for StagedName {
     }
 }
 
-type Created = (Option<StagedName>, File, Stat);
+pub(crate) type Created = (Option<StagedName>, File, Stat);
 
 /// Without a name where possible: then a crash leaves nothing, and nobody can have planted
 /// anything at the name.
@@ -132,13 +132,18 @@ pub(crate) fn creation_mode_of(existing: Option<&Existing>, options: &WriteOptio
 }
 
 pub(super) fn create_named(target: &Target, mode: u32) -> io::Result<Created> {
+    create_named_in(&target.dir, mode)
+}
+
+/// A staged file with a name, locked, in this directory.
+pub(crate) fn create_named_in(dir: &Arc<Dir>, mode: u32) -> io::Result<Created> {
     for _ in 0..TRIES {
         let name = names::fresh(Role::Stage);
-        let file = match target.dir.create_new(&name, mode) {
+        let file = match dir.create_new(&name, mode) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             created => created?,
         };
-        let name = StagedName::new(&target.dir, name);
+        let name = StagedName::new(dir, name);
         if let Some(stat) = lock_named(&file)? {
             return Ok((Some(name), file, stat));
         }

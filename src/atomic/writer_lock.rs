@@ -36,11 +36,11 @@ impl WriterLock {
             if let Some(lock) = WriterLock::try_take(dir, names::for_target(Role::Lock, target))? {
                 return Ok(Some(lock));
             }
-            let pause_now = Duration::from_millis(pause);
-            if deadline.is_some_and(|deadline| Instant::now() + pause_now > deadline) {
+            let left = deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
                 return Ok(None);
             }
-            std::thread::sleep(pause_now);
+            std::thread::sleep(left.min(Duration::from_millis(pause)));
             pause = (pause * 2).min(*PAUSES.end());
         }
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::disk::{Disk, Scratch};
 use super::trace::Trace;
-use crate::sys::{Family, FsKind};
 use crate::sys::record::{self, Event, Fault, Session, Setup};
+use crate::sys::{Family, FsKind};
 
 /// Says, within a save under test, that something is done from the user's point of view.
 ///

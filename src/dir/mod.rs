@@ -274,8 +274,8 @@ impl AtomicDir {
         settle_pending(&target)?;
         let draft = Draft::create(target, lock, keep)?;
         let fail = |e| Error::io("inspect", path, e);
-        let kind = sys::fs_kind(&*draft.stage.dir, &draft.stage.stat).map_err(fail)?;
-        let how = options.wish().how(&draft.target.parent, kind, &draft.stage.stat);
+        let kind = sys::fs_kind(&*draft.stage.root.dir, &draft.stage.root.stat).map_err(fail)?;
+        let how = options.wish().how(&draft.target.parent, kind, &draft.stage.root.stat);
         let staging = draft.target.place.join(draft.stage.name());
         let (options, collector) = (options.clone(), Collector::default());
         let inner = Mutex::new(Inner { draft, files: Vec::new(), failed: None });

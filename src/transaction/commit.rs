@@ -9,10 +9,11 @@ use super::{Entry, Transaction};
 use crate::atomic::beneath::Beneath;
 use crate::atomic::names::{self, Role};
 use crate::atomic::plan::{Action, Change, Plan};
+use crate::atomic::stage::StagedName;
 use crate::atomic::stage_dir::name_of;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::How;
-use crate::atomic::{Outcome, move_into_place, outcome_of_link, redo};
+use crate::atomic::{Outcome, create_named_in, move_into_place, outcome_of_link, redo};
 use crate::options::Durability;
 use crate::staged_file::lock;
 use crate::sys::{self, Dir, File};
@@ -128,9 +129,10 @@ impl Transaction {
             .map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
         let removed = self.root.unlink(&record).is_ok() && redo::remove_staged(&self.root, plan).is_ok();
-        if removed && self.stage.is_some() {
-            // Record and staged files must not come back together: a target that is deleted now
-            // would, too.
+        let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
+        if removed && self.stage.is_some() && elsewhere {
+            // Record and staged files must not come back together: a target that is deleted now would,
+            // too. One in the root itself can't be deleted durably without their removal.
             let _ = self.root.sync().map_err(pending("forget the transaction in"))?;
         }
         Ok(synced)
@@ -142,29 +144,28 @@ impl Transaction {
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let journal = names::fresh(Role::Journal);
         let unnamed = self.root.create_unnamed(0o600).map_err(write)?;
-        let (file, staged) = match unnamed.filter(|file| file.can_be_linked(&self.root)) {
-            Some(file) => (file, None),
-            None => {
-                let (number, file) = self.stage().and_then(|s| s.create_file(0o600)).map_err(write)?;
-                (file, Some(name_of(number)))
-            }
+        let (name, file) = match unnamed.filter(|file| file.can_be_linked(&self.root)) {
+            Some(file) => (None, file),
+            None => create_named_in(&self.root, 0o600).map(|(name, file, _)| (name, file)).map_err(write)?,
         };
         let file = self.write_record(file, plan)?;
         // From here on it may be decided: nothing is removed.
         self.leave(true);
-        let named = match (staged, &self.stage) {
-            (Some(staged), Some(stage)) => stage.dir().rename_into(&staged, &self.root, &journal),
-            _ => file.link_as(&self.root, &journal),
+        let named = match &name {
+            Some(name) => self.root.rename(name.as_name(), &journal),
+            None => file.link_as(&self.root, &journal),
         };
         let outcome = outcome_of_link(&self.root, &named, &file, &journal, self.kind.remote);
         let error = write(named.err().unwrap_or_else(|| io::ErrorKind::Other.into()));
+        if outcome == Outcome::NotDone {
+            self.leave(false);
+            return Err(error);
+        }
+        // It is not to be removed as a staged file any more.
+        name.into_iter().for_each(StagedName::leave);
         match outcome {
-            Outcome::Done => Ok(journal),
-            Outcome::NotDone => {
-                self.leave(false);
-                Err(error)
-            }
             Outcome::Unknown => Err(error.with_target(TargetState::Unknown)),
+            _ => Ok(journal),
         }
     }
 

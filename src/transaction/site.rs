@@ -74,6 +74,9 @@ impl Transaction {
                     break;
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => missing.push(dir.to_owned()),
+                Err(_) if self.root.stat_at(dir.as_os_str()).is_ok_and(|stat| stat.kind == Kind::Symlink) => {
+                    return Err(Error::new(ErrorKind::InvalidPath, "change through a link", &path));
+                }
                 Err(e) => return Err(Error::io("open the directory of", &path, e)),
             }
         }

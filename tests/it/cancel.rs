@@ -187,7 +187,8 @@ fn a_long_document_is_serialised_no_further_once_cancelled() {
     let token = CancelToken::new();
     let last = Cell::new(0);
     refused(with(&token).write_json(home.path().join("file"), &Rows(&token, &last)), ErrorKind::Cancelled);
-    assert_eq!(last.get(), 99_999);
+    // At most what fits into a buffer of 64 KiB.
+    assert!(last.get() < 110_000, "{}", last.get());
     untouched(home.path());
 }
 

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use durafile::crash_testing::{CrashTest, Fault};
+use durafile::crash_testing::{CrashTest, Fault, Model};
 use durafile::{AtomicDir, Carry, DirOptions, Durability, SyncStrategy};
 use rustix::io::Errno;
 
-use crate::crash_case::Case;
+use crate::crash_case::{Case, Prepare, Setup};
 
 /// More than one block, so that it can be torn.
 fn long(byte: u8) -> Vec<u8> {
@@ -40,6 +40,15 @@ fn no_exchange(test: CrashTest<'_>) -> CrashTest<'_> {
 
 fn cannot_be_renamed(test: CrashTest<'_>) -> CrashTest<'_> {
     sampled(test).fault(Fault::Refuse { name: "exchange", errno: Errno::XDEV.raw_os_error() })
+}
+
+/// Where a sync of the whole file system may be relied on.
+fn journaled(test: CrashTest<'_>) -> CrashTest<'_> {
+    sampled(test).journaled(true)
+}
+
+fn journaled_no_exchange(test: CrashTest<'_>) -> CrashTest<'_> {
+    no_exchange(test).journaled(true)
 }
 
 fn neither(test: CrashTest<'_>) -> CrashTest<'_> {
@@ -84,17 +93,38 @@ pub(crate) fn cases() -> Vec<Case> {
         updating("update", plain()),
         updating("update, HardLink", linking()),
         updating("update, PerFile", by(SyncStrategy::PerFile)),
-        updating("update, FileSystem", by(SyncStrategy::FileSystem)),
+        updating("update, FileSystem", by(SyncStrategy::FileSystem)).setup(journaled),
         updating("two renames", plain()).setup(no_exchange),
         updating("two renames, HardLink", linking()).setup(no_exchange),
         updating("replaced", plain()).setup(cannot_be_renamed),
         updating("replaced, at last", plain()).setup(neither),
         updating("Data", weak(Durability::Data)).durability(Durability::Data),
-        updating("Data, two renames", weak(Durability::Data)).durability(Durability::Data).setup(no_exchange),
         updating("None", weak(Durability::None)).durability(Durability::None),
     ];
     let at = |case: Case| case.at("talk/metadata", long(b'n')).swaps();
     all = all.into_iter().map(at).collect();
     all.push(Case::new(("AtomicDir", "discard"), talk, discard).changes_nothing());
     all
+}
+
+/// The flush of the parent's sync covers what was written out before, in one kind of journal only.
+#[test]
+fn a_single_flush_of_a_directory_holds_on_an_ordered_journal_and_nowhere_else() {
+    for (initial, setup) in
+        [(empty as Prepare, journaled as Setup), (talk, journaled), (talk, journaled_no_exchange)]
+    {
+        let save = update(DirOptions::new().single_flush(true));
+        let case = Case::new(("AtomicDir", "single_flush"), initial, save).setup(setup);
+        let case = case.at("talk/metadata", long(b'n')).swaps();
+        let (expected, recording) = case.learn();
+        let explore = |model| {
+            let (test, _) = case.test();
+            test.model(model)
+                .explore(recording.trace(), |dir, acked| expected.check(&case, model, dir, acked))
+        };
+        for model in [Model::OrderedJournal, Model::ProcessDeath] {
+            explore(model).unwrap_or_else(|failure| panic!("{model:?}:\n{failure}"));
+        }
+        assert!(explore(Model::Unordered).is_err(), "torn content was not found in the weaker model");
+    }
 }

@@ -85,7 +85,7 @@ fn inject(
         Ok(()) => {
             let reached = returned.lock().unwrap().unwrap();
             judge_ok(expected, at, errno, &found, reached, case.swaps)
-        },
+        }
         Err(_) => judge_error(case, expected, at, &recording, &found),
     };
     let complaint = complaint.or_else(|| retried_sync(recording.trace()));

@@ -110,6 +110,13 @@ fn explain(case: &Case, one: &Operation, other: Option<&Operation>) -> Option<&'
     if both.clone().any(|operation| removes(operation) && is_on_remnant(operation)) {
         return Some("recovery removes the remnant");
     }
+    let deletes = |operation: &Operation| removes(operation) || operation.name() == "lock";
+    if case.swaps && both.clone().all(deletes) {
+        return Some("recovery deletes what is left of an old version");
+    }
+    if case.swaps && both.clone().all(|operation| operation.name().starts_with("rename")) {
+        return Some("the record says what is meant, in whatever order it is done");
+    }
     let published = |operation: &Operation| ["rename", "rename new"].contains(&operation.name());
     if both.clone().all(is_on_remnant) && !both.any(published) {
         return Some("only what is staged differs, and recovery removes it");

@@ -107,6 +107,7 @@ pub(crate) fn cases() -> Vec<Case> {
         refused(),
         recoveries(),
         crate::crash_sets::cases(),
+        crate::crash_dirs::cases(),
     ]
     .concat()
 }

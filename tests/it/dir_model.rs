@@ -187,7 +187,12 @@ struct Version {
 }
 
 fn version() -> impl Strategy<Value = Version> {
-    (prop::collection::vec(edit(), 0..12), prop::bool::weighted(0.8), any::<bool>(), prop::bool::weighted(0.85))
+    (
+        prop::collection::vec(edit(), 0..12),
+        prop::bool::weighted(0.8),
+        any::<bool>(),
+        prop::bool::weighted(0.85),
+    )
         .prop_map(|(edits, keeps, links, commits)| Version { edits, keeps, links, commits })
 }
 

@@ -80,7 +80,9 @@ fn of_many_processes_that_count_none_loses_a_step() {
     new.write("n", "0").unwrap();
     new.commit().unwrap();
     let children: Vec<_> = (0..4)
-        .map(|_| rerun(&[], &test, &target, "count").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .map(|_| {
+            rerun(&[], &test, &target, "count").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
         .collect();
     // Recoveries in between disturb nobody.
     let mut children: Vec<_> = children.into_iter().map(Some).collect();

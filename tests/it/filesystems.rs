@@ -12,7 +12,7 @@ use fs_err as fs;
 use crate::support::{dir, expect_pass, has, in_private_mounts, job, mode, names, rerun, skip, this_test};
 
 /// Only these: not this module again, and not what is independent of the file system.
-const FILTERS: [&str; 3] = ["rules_", "races::", "property::"];
+const FILTERS: [&str; 4] = ["rules_", "races::", "property::", "dir_"];
 
 /// Mounts by the script, which has an empty directory `$DIR` to work in, at `$DIR/mnt`.
 fn everything_passes_on(name: &str, tools: &[&str], script: &str) {

@@ -9,11 +9,14 @@
 
 mod support;
 
+mod batch;
 mod cancel;
 #[cfg(feature = "crash_testing")]
 mod crash_case;
 #[cfg(feature = "crash_testing")]
 mod crash_conformance;
+#[cfg(feature = "crash_testing")]
+mod crash_dirs;
 #[cfg(feature = "crash_testing")]
 mod crash_faults;
 #[cfg(feature = "crash_testing")]
@@ -27,6 +30,12 @@ mod crash_random;
 #[cfg(feature = "crash_testing")]
 mod crash_sets;
 mod crash_table;
+mod dir_model;
+mod dir_overlay;
+mod dir_rules;
+mod dir_scale;
+mod dir_snapshot;
+mod dir_writers;
 mod filesystems;
 mod health;
 mod lock;
@@ -41,11 +50,18 @@ mod rules_metadata;
 mod rules_paths;
 mod rules_xattrs;
 mod save_program;
+mod set_calls;
 #[cfg(feature = "signals")]
 mod signals;
+mod single_flush;
 mod strace;
 mod tidy;
 mod trace;
 mod trace_faults;
+mod transaction;
 #[cfg(feature = "crash_testing")]
 mod transaction_crash;
+#[cfg(feature = "crash_testing")]
+mod transaction_random;
+#[cfg(feature = "crash_testing")]
+mod transaction_record;

@@ -93,6 +93,13 @@ pub(crate) fn refused<T: Debug>(result: durafile::Result<T>, kind: ErrorKind) ->
     error
 }
 
+/// Whoever opens more of them in this process gets an error.
+pub(crate) fn limit_open_files(most: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum }).unwrap();
+}
+
 /// The file that a streaming save of this process is writing to in `dir`, by its descriptor:
 /// it need not have a name.
 pub(crate) fn staged_in(dir: &Path) -> std::fs::Metadata {

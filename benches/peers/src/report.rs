@@ -97,9 +97,9 @@ impl Report<'_> {
             "{}\n",
             match ratio {
                 Ratio::Time =>
-                    "Time, as a multiple of the raw loop's; in brackets, between which values half of the rounds lie.",
+                    "Time, as a multiple of the raw loop's; in brackets, where half of the rounds lie.",
                 Ratio::Speed =>
-                    "How many times faster than the raw loop; in brackets, between which values half of the rounds lie.",
+                    "How many times faster than the raw loop; in brackets, where half of the rounds lie.",
             }
         )?;
         let labels: Vec<String> = self.results.iter().map(|r| r.label.clone()).collect();
@@ -164,7 +164,8 @@ impl Report<'_> {
             let (found, best) = (times(ours).speed(times(base)), times(ours).best_speed(times(base)));
             let verdict = verdict(found >= goal);
             format!(
-                "{ours}: {found:.1} times {base}, goal at least {goal}: {verdict}; by the fastest rounds {best:.1}"
+                "{ours}: {found:.1} times {base}, goal at least {goal}: {verdict}; \
+                 by the fastest rounds {best:.1}"
             )
         };
         let at_most = |ours: &str, goal: f64| {

@@ -1,0 +1,243 @@
+//! Goal: a set makes the syncs that its strategy promises, no more and no fewer, and tells the truth
+//! when one of them fails. Method: a child performs it under strace, all of whose threads are read.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use durafile::{Batch, SyncStrategy, Transaction, TransactionOptions, WriteOptions};
+use fs_err as fs;
+
+use crate::strace::{self, marked};
+use crate::support::{dir, expect_pass, job, names, rerun, this_test};
+
+/// The names of the calls that any thread made between the marks, with their arguments.
+struct Calls(Vec<(String, String)>);
+
+impl Calls {
+    fn parse(log: &str) -> Calls {
+        let inside = log.split_once("/durafile-trace-begins").expect("no mark in the trace").1;
+        let inside = inside.split_once("/durafile-trace-ends").map_or(inside, |(inside, _)| inside);
+        let calls = inside.lines().skip(1).filter_map(|line| {
+            let (_thread, rest) = line.split_once(char::is_whitespace)?;
+            let (name, args) = rest.trim_start().split_once('(')?;
+            (!name.contains(' ')).then(|| (name.to_owned(), args.to_owned()))
+        });
+        Calls(calls.collect())
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.iter().filter(|(call, _)| call == name).count()
+    }
+
+    /// fsync of files, fsync of directories, syncfs.
+    fn syncs(&self, dirs: &[&str]) -> (usize, usize, usize) {
+        assert_eq!(self.count("fdatasync") + self.count("sync") + self.count("msync"), 0);
+        let is_dir = |args: &str| dirs.iter().any(|dir| args.contains(&format!("{dir}>")));
+        let fsyncs = self.0.iter().filter(|(name, _)| name == "fsync");
+        let (of_dirs, of_files): (Vec<_>, Vec<_>) = fsyncs.partition(|(_, args)| is_dir(args));
+        (of_files.len(), of_dirs.len(), self.count("syncfs"))
+    }
+}
+
+/// Runs the job in a child under strace. None in the child itself.
+fn run(
+    test: &str,
+    case: &str,
+    options: &[&str],
+    work: &dyn Fn(&Path, &str),
+) -> Option<(Calls, tempfile::TempDir)> {
+    if let Some((home, case)) = job(test) {
+        work(&home, &case);
+        return None;
+    }
+    let (home, logs) = (dir(), tempfile::tempdir().unwrap());
+    let log = logs.path().join("log");
+    let mut prefix: Vec<&OsStr> = ["strace", "-f", "-y", "-s", "64", "-o"].map(OsStr::new).to_vec();
+    prefix.push(log.as_os_str());
+    prefix.extend(options.iter().map(OsStr::new));
+    prefix.push(OsStr::new("--"));
+    expect_pass(&rerun(&prefix, test, home.path(), case).output().unwrap());
+    Some((Calls::parse(&fs::read_to_string(log).unwrap()), home))
+}
+
+fn strategy(name: &str) -> SyncStrategy {
+    match name {
+        "Auto" => SyncStrategy::Auto,
+        "PerFile" => SyncStrategy::PerFile,
+        _ => SyncStrategy::FileSystem,
+    }
+}
+
+/// Whether the test directory is on a file system whose `syncfs` is trusted.
+fn has_syncfs(dir: &Path) -> bool {
+    const TRUSTED: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
+    TRUSTED.contains(&(rustix::fs::statfs(dir).unwrap().f_type as u64))
+}
+
+#[test]
+fn a_batch_syncs_each_file_once_or_the_file_system_and_each_directory_once() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for name in ["Auto", "PerFile", "FileSystem"] {
+        let work = |home: &Path, case: &str| {
+            fs::create_dir(home.join("one")).unwrap();
+            fs::create_dir(home.join("two")).unwrap();
+            marked(|| {
+                let mut batch = Batch::new().sync(strategy(case));
+                for n in 0..150 {
+                    let folder = if n % 3 == 0 { "one" } else { "two" };
+                    batch.write(home.join(folder).join(n.to_string()), "x").unwrap();
+                }
+                batch.commit().unwrap();
+            });
+        };
+        let Some((calls, home)) = run(&this_test!(), name, &[], &work) else { return };
+        let whole = name == "FileSystem" && has_syncfs(home.path());
+        let expected = if whole { (0, 2, 1) } else { (150, 2, 0) };
+        assert_eq!(calls.syncs(&["/one", "/two"]), expected, "{name}");
+        // What a new file costs besides: look, create, write, start of write-out, rename, close.
+        let renames = calls.count("renameat");
+        assert_eq!((renames, calls.count("pwrite64")), (150, 150), "{name}");
+        assert!(calls.count("statx") < 30, "{name}: {} statx", calls.count("statx"));
+    }
+}
+
+#[test]
+fn a_stranger_s_dirty_data_does_not_matter_to_a_small_set() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    // No call that waits for it is made, however much there is: time would prove less.
+    let work = |home: &Path, _: &str| {
+        let strangers = home.join("stranger");
+        fs::write(&strangers, vec![1; 64 << 20]).unwrap();
+        marked(|| {
+            let mut batch = Batch::new();
+            for n in 0..16 {
+                batch.write(home.join(n.to_string()), "x").unwrap();
+            }
+            batch.commit().unwrap();
+            let mut change = Transaction::begin(home).unwrap();
+            for n in 0..16 {
+                change.write(n.to_string(), "y").unwrap();
+            }
+            change.commit().unwrap();
+        });
+    };
+    let Some((calls, _)) = run(&this_test!(), "", &[], &work) else { return };
+    assert_eq!(calls.count("syncfs") + calls.count("sync"), 0);
+    assert!(calls.count("fsync") >= 32);
+    assert!(calls.0.iter().all(|(_, args)| !args.contains("stranger")));
+}
+
+#[test]
+fn a_transaction_makes_few_syncs() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for (case, most) in [
+        ("1 PerFile root", 2),
+        ("1 Auto root", 2),
+        ("1 Auto d", 2),
+        ("1 FileSystem d", 2),
+        ("30 FileSystem root", 3),
+        ("30 FileSystem d", 4),
+        ("3 PerFile root", 3 + 4),
+        ("3 PerFile d", 3 + 5),
+    ] {
+        let work = |home: &Path, case: &str| {
+            fs::create_dir(home.join("d")).unwrap();
+            let words: Vec<&str> = case.split(' ').collect();
+            marked(|| {
+                let options = TransactionOptions::new().sync(strategy(words[1]));
+                let mut change = options.begin(home).unwrap();
+                for n in 0..words[0].parse::<usize>().unwrap() {
+                    let folder = if words[2] == "d" { "d/" } else { "" };
+                    change.write(format!("{folder}file-{n}"), "x").unwrap();
+                }
+                change.commit().unwrap();
+            });
+        };
+        let Some((calls, home)) = run(&this_test!(), case, &[], &work) else { return };
+        let count = calls.count("fsync") + calls.count("fdatasync") + calls.count("syncfs");
+        let trusted = has_syncfs(home.path()) || !case.contains("FileSystem");
+        assert!(count == most || !trusted, "{case}: {count} syncs, not {most}");
+        assert!(count <= 4 || !case.starts_with('1'), "{case}: {count} syncs");
+    }
+}
+
+/// What the child prints of an error: kind, state, and the states of the files.
+fn tell<T>(result: durafile::Result<T>) {
+    match result {
+        Ok(_) => println!("\nSAID Ok"),
+        Err(e) => {
+            let states: Vec<String> = e.files().iter().map(|(_, state)| format!("{state:?}")).collect();
+            println!("\nSAID {} {:?} {}", e.kind(), e.target(), states.join(","));
+        }
+    }
+}
+
+fn said(output: &std::process::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("SAID ")).unwrap_or_else(|| panic!("{text}"));
+    line.to_owned()
+}
+
+fn inject(
+    test: &str,
+    case: &str,
+    fault: &str,
+    work: &dyn Fn(&Path, &str),
+) -> Option<(String, tempfile::TempDir)> {
+    if let Some((home, case)) = job(test) {
+        work(&home, &case);
+        return None;
+    }
+    let home = dir();
+    let words = ["strace", "-f", "-o", "/dev/null", "-e", fault, "--"].map(OsStr::new);
+    let output = rerun(&words, test, home.path(), case).output().unwrap();
+    Some((said(&output), home))
+}
+
+#[test]
+fn an_injected_error_leaves_each_file_as_the_error_says() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    let work = |home: &Path, case: &str| {
+        fs::write(home.join("0"), "old").unwrap();
+        let mut batch = Batch::new().options(WriteOptions::new()).sync(strategy(case));
+        for n in 0..4 {
+            batch.write(home.join(n.to_string()), "new").unwrap();
+        }
+        tell(batch.commit());
+    };
+    let unchanged = "Unchanged,Unchanged,Unchanged,Unchanged";
+    let replaced = "Replaced,Replaced,Replaced,Replaced";
+    for (case, fault, expected) in [
+        ("PerFile", "inject=fsync:error=EIO:when=1", format!("io Unchanged {unchanged}")),
+        ("PerFile", "inject=fsync:error=EIO:when=4", format!("io Unchanged {unchanged}")),
+        ("PerFile", "inject=fsync:error=EIO:when=5", format!("io Replaced {replaced}")),
+        ("PerFile", "inject=fsync:error=EINVAL:when=5", "Ok".to_owned()),
+        ("PerFile", "inject=fsync:error=ENOSPC:when=2", format!("storage_full Unchanged {unchanged}")),
+        ("Auto", "inject=fsync:error=EIO:when=1", format!("io Unchanged {unchanged}")),
+        (
+            "PerFile",
+            "inject=renameat:error=EIO:when=3",
+            "io Unchanged Replaced,Replaced,Unchanged,Unchanged".to_owned(),
+        ),
+        ("PerFile", "inject=renameat:error=ENOSPC:when=1", format!("storage_full Unchanged {unchanged}")),
+    ] {
+        let Some((said, home)) = inject(&this_test!(), case, fault, &work) else { return };
+        assert_eq!(said, expected, "{case}, {fault}");
+        let content = |n: usize| fs::read_to_string(home.path().join(n.to_string())).ok();
+        let states = expected.rsplit(' ').next().unwrap();
+        for (n, state) in states.split(',').enumerate().filter(|_| expected != "Ok") {
+            let old = (n == 0).then(|| "old".to_owned());
+            let wanted = if state == "Replaced" { Some("new".to_owned()) } else { old };
+            assert_eq!(content(n), wanted, "{case}, {fault}: file {n}");
+        }
+        assert!(names(home.path()).iter().all(|name| !durafile::is_remnant(name)), "{case}, {fault}");
+    }
+}
