@@ -20,7 +20,7 @@ use durafile::{AtomicDir, Carry, DirOptions, SyncStrategy};
 const CONTENT: [u8; 4096] = [b'x'; 4096];
 
 fn main() -> Outcome {
-    let ground = Ground::prepare(2)?;
+    let ground = Ground::prepare_with(2, 400_000)?;
     let (files, rounds) = if ground.is_real() { (1000, 15) } else { (10, 1) };
     if ground.is_real() {
         println!("\nmeasured on {}", ground.describe()?);
@@ -92,13 +92,13 @@ fn commit_and_copy(home: &Path, files: usize, rounds: usize) -> Outcome {
         sync_all(home)?;
         Ok(start.elapsed())
     };
-    let mut entrants = vec![entrant("cp -r and one syncfs", copied)];
     let by = |strategy, single| DirOptions::new().sync(strategy).single_flush(single);
     let ways = [
         ("Auto", by(SyncStrategy::Auto, false)),
         ("FileSystem", by(SyncStrategy::FileSystem, false)),
         ("single_flush", by(SyncStrategy::Auto, true)),
     ];
+    let mut entrants = vec![entrant("cp -r and one syncfs", copied)];
     for (name, options) in &ways {
         for replaces in [false, true] {
             let same = fresh(name);

@@ -29,6 +29,7 @@ mod crash_proof;
 mod crash_random;
 #[cfg(feature = "crash_testing")]
 mod crash_sets;
+#[cfg(feature = "crash_testing")]
 mod crash_table;
 mod dir_model;
 mod dir_overlay;
@@ -55,6 +56,8 @@ mod set_calls;
 mod signals;
 mod single_flush;
 mod strace;
+// The same files in both builds: once is enough.
+#[cfg(feature = "crash_testing")]
 mod tidy;
 mod trace;
 mod trace_faults;

@@ -111,7 +111,7 @@ fn a_stranger_s_dirty_data_does_not_matter_to_a_small_set() {
     // No call that waits for it is made, however much there is: time would prove less.
     let work = |home: &Path, _: &str| {
         let strangers = home.join("stranger");
-        fs::write(&strangers, vec![1; 64 << 20]).unwrap();
+        fs::write(&strangers, vec![1; 8 << 20]).unwrap();
         marked(|| {
             let mut batch = Batch::new();
             for n in 0..16 {

@@ -96,7 +96,12 @@ impl Step {
                         changed => changed?,
                     }
                 }
-                if *commit { change.commit().map(drop) } else { Ok(change.discard()) }
+                if *commit {
+                    change.commit().map(drop)
+                } else {
+                    change.discard();
+                    Ok(())
+                }
             }
         }
     }

@@ -227,7 +227,7 @@ fn a_record_of_another_version_is_left_alone_and_said_so() {
         let error = refused(Transaction::begin(home.path()), ErrorKind::Unsupported);
         assert_eq!(error.path(), record);
         let recovery = recover(&home);
-        assert_eq!(recovery.unreadable(), [record.clone()]);
+        assert_eq!(recovery.unreadable(), std::slice::from_ref(&record));
         assert!(recovery.is_clean());
         assert_eq!(look(home.path()), before);
     }
@@ -312,8 +312,8 @@ fn killed_at_any_system_call_all_changes_are_there_or_none() {
     let Some(whole) = strace::run(&this_test!(), "", &[], &prepared) else { return };
     let new = look(whole.path());
     let mut seen = [0, 0];
-    // Random keys are asked for at another time in each process.
-    for call in whole.calls.iter().filter(|call| call.name != "getrandom") {
+    // Calls that are about no file come at other times in each process.
+    for call in whole.calls.iter().filter(|call| call.args.contains("DIR")) {
         let inject = format!("inject={}:signal=KILL:when={}", call.name, call.nth);
         let Some(killed) = strace::run(&this_test!(), "", &["-e", &inject], &prepared) else { return };
         let recovery = durafile::recover(killed.path()).unwrap();
