@@ -58,6 +58,13 @@ struct Entrant<'a> {
     goal: Option<f64>,
     job: Job<'a>,
     times: Vec<Duration>,
+    /// What of that all threads together spent on a processor.
+    cpu: Vec<Duration>,
+}
+
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
 
 impl<'a> Field<'a> {
@@ -66,7 +73,7 @@ impl<'a> Field<'a> {
     }
 
     fn enter(&mut self, name: &'static str, goal: Option<f64>, job: impl Fn(&Path, usize) -> Outcome + 'a) {
-        self.entrants.push(Entrant { name, goal, job: Box::new(job), times: Vec::new() });
+        self.entrants.push(Entrant { name, goal, job: Box::new(job), times: Vec::new(), cpu: Vec::new() });
     }
 
     /// One turn of everybody; nobody always comes after the same one.
@@ -77,9 +84,10 @@ impl<'a> Field<'a> {
             let at = (round + turn * step) % count;
             let dir = self.fresh()?;
             let Some(entrant) = self.entrants.get_mut(at) else { continue };
-            let start = Instant::now();
+            let (start, cpu) = (Instant::now(), cpu_time());
             (entrant.job)(&dir, files)?;
             entrant.times.push(start.elapsed());
+            entrant.cpu.push(cpu_time() - cpu);
         }
         Ok(())
     }
@@ -104,10 +112,12 @@ impl<'a> Field<'a> {
                 format!(" (goal: {goal}, {})", if speed >= goal { "met" } else { "MISSED" })
             });
             println!(
-                "{}, {files} files: {speed:.2} times the raw loop{goal}; median of {rounds}: {:.2} ms, best {:.2} ms",
+                "{}, {files} files: {speed:.2} times the raw loop{goal}; median of {rounds}: {:.2} ms, best {:.2} ms, \
+                 processors {:.2} ms",
                 entrant.name,
                 median.as_secs_f64() * 1e3,
                 best.as_secs_f64() * 1e3,
+                common::median(&mut entrant.cpu).as_secs_f64() * 1e3,
             );
         }
     }

@@ -363,6 +363,21 @@ fn at_most_128_files_are_open_at_any_size() {
 }
 
 #[test]
+fn at_most_128_files_are_open_while_every_sync_is_slow() {
+    let slow = "if command -v strace >/dev/null; then
+            exec strace -f --seccomp-bpf -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=3000 -- \"$0\" \"$@\"
+        fi";
+    in_child(&this_test!(), slow, |home| {
+        limit_open_files(open_files() as u64 + 128);
+        let mut batch = Batch::new();
+        for n in 0..300 {
+            batch.write(home.join(n.to_string()), "x").unwrap();
+        }
+        assert_eq!(batch.commit().unwrap().len(), 300);
+    });
+}
+
+#[test]
 fn far_directories_are_found_again_or_said_to_be_gone() {
     let home = dir();
     for n in 0..12 {

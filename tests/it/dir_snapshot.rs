@@ -1,12 +1,16 @@
 //! Goal: a snapshot is one version, for as long as it is held, and old versions go with their
 //! last reader. Method: snapshots held over commits, by this process and by children.
 
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use durafile::{AtomicDir, DirSnapshot, ErrorKind, recover};
 use fs_err as fs;
 
+use crate::strace;
 use crate::support::{dir, expect_pass, job, names, refused, rerun, this_test};
 
 fn commit(target: &Path, text: &str) {
@@ -82,7 +86,7 @@ fn recovery_leaves_a_version_that_is_read_alone_and_deletes_it_afterwards() {
 fn reader(test: &str, target: &Path) -> std::process::Child {
     let mut child = rerun(&[], test, target, "read").stdout(Stdio::piped()).spawn().unwrap();
     let stdout = child.stdout.as_mut().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
+    let mut lines = BufReader::new(stdout).lines();
     assert!(lines.any(|line| line.unwrap().contains("READING")));
     child
 }
@@ -166,5 +170,36 @@ fn all_files_of_a_snapshot_are_of_one_version_while_another_process_commits() {
     assert!(versions.len() > 3, "{}", versions.len());
     // A reader that let go in the middle of a swap may have left its version to the next one.
     let _ = recover(home.path()).unwrap();
+    assert_eq!(names(home.path()), ["talk"]);
+}
+
+#[test]
+fn a_version_that_goes_between_opening_and_locking_is_not_taken() {
+    let test = this_test!();
+    if let Some((target, _)) = job(&test) {
+        println!("OPENING");
+        return holds(&DirSnapshot::open(&target).unwrap(), "1");
+    }
+    if !strace::works() {
+        return;
+    }
+    let home = dir();
+    let target = home.path().join("talk");
+    commit(&target, "0");
+    // The reader takes its time between the two.
+    let delay = ["strace", "-f", "-o", "/dev/null", "-e", "inject=flock:delay_enter=600000:when=1", "--"];
+    let mut child = rerun(&delay.map(OsStr::new), &test, &target, "read");
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("OPENING") {
+        line.clear();
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    std::thread::sleep(Duration::from_millis(150));
+    commit(&target, "1");
+    let (mut rest, status) = (String::new(), child.wait().unwrap());
+    std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    assert!(status.success(), "{rest}");
     assert_eq!(names(home.path()), ["talk"]);
 }

@@ -31,6 +31,7 @@ mod crash_random;
 mod crash_sets;
 #[cfg(feature = "crash_testing")]
 mod crash_table;
+mod dir_calls;
 mod dir_model;
 mod dir_overlay;
 mod dir_rules;

@@ -104,6 +104,26 @@ fn a_batch_syncs_each_file_once_or_the_file_system_and_each_directory_once() {
 }
 
 #[test]
+fn what_is_unchanged_is_synced_under_every_strategy() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for name in ["Auto", "PerFile", "FileSystem"] {
+        let work = |home: &Path, case: &str| {
+            fs::write(home.join("same"), "same").unwrap();
+            marked(|| {
+                let options = WriteOptions::new().skip_unchanged(true);
+                let mut batch = Batch::new().options(options).sync(strategy(case));
+                batch.write(home.join("same"), "same").unwrap();
+                assert!(batch.commit().unwrap()[0].is_unchanged());
+            });
+        };
+        let Some((calls, _)) = run(&this_test!(), name, &[], &work) else { return };
+        assert_eq!(calls.count("fsync"), 2, "{name}: the file and its directory");
+    }
+}
+
+#[test]
 fn a_stranger_s_dirty_data_does_not_matter_to_a_small_set() {
     if job(&this_test!()).is_none() && !strace::works() {
         return;

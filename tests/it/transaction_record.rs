@@ -70,8 +70,10 @@ fn recovery_completes_what_was_decided_and_a_dry_run_only_says_so() {
     // The lock of the dead writer goes as soon as anybody takes it.
     fs::remove_file(remnant(home.path(), "l")).unwrap();
     let before = look(home.path());
+    let touched = || fs::metadata(home.path()).unwrap().modified().unwrap();
+    let time = touched();
     let dry = RecoveryOptions::new().dry_run(true).run(home.path()).unwrap();
-    assert_eq!(look(home.path()), before);
+    assert_eq!((look(home.path()), touched()), (before.clone(), time), "not even a lock was made");
     let young = RecoveryOptions::new().min_age(Duration::from_secs(3600)).run(home.path()).unwrap();
     assert!(young.is_clean() && !young.in_use().is_empty(), "{young:?}");
     assert_eq!(look(home.path()), before);
@@ -185,7 +187,7 @@ fn a_record_with_any_byte_flipped_or_cut_off_is_corrupt_once_and_changes_nothing
 fn damaged_content_is_moved_aside_and_never_put_in_place() {
     let Some(home) = half_applied(&this_test!()) else { return };
     let stage = remnant(home.path(), "x");
-    let staged = fs::OpenOptions::new().write(true).open(stage.join("3")).unwrap();
+    let staged = fs::OpenOptions::new().write(true).open(stage.join(format!("{:0>48}", 3))).unwrap();
     staged.file().write_all_at(b"X", 0).unwrap();
     let recovery = recover(&home);
     assert_eq!(recovery.quarantined().len(), 2, "{recovery:?}");
