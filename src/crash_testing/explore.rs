@@ -20,12 +20,19 @@ type Check<'t> = &'t dyn Fn(&Path, &Acked) -> Outcome;
 /// Crashes of crashed recoveries are followed so far; by then nothing new turns up.
 const DEEPEST: usize = 4;
 
+/// The states that a check has found good: a trace that leads to one of them again does not have it
+/// tried again. For [`CrashTest::explore_new`].
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Disks, with what had been acknowledged.
+    tried: HashSet<(u64, Acked)>,
+}
+
 pub(super) struct Explorer<'t> {
     test: &'t CrashTest<'t>,
     check: Check<'t>,
     scratch: Scratch,
-    /// Disks that were tried, with what had been acknowledged.
-    tried: HashSet<(u64, Acked)>,
+    known: &'t mut Known,
     report: Report,
     directories: usize,
 }
@@ -41,10 +48,13 @@ struct Past<'p> {
 }
 
 impl<'t> Explorer<'t> {
-    pub(super) fn new(test: &'t CrashTest<'t>, check: Check<'t>) -> Result<Explorer<'t>, String> {
+    pub(super) fn new(
+        test: &'t CrashTest<'t>,
+        check: Check<'t>,
+        known: &'t mut Known,
+    ) -> Result<Explorer<'t>, String> {
         let scratch = Scratch::new().map_err(|e| format!("no place to work in: {e}"))?;
-        let report = Report::default();
-        Ok(Explorer { test, check, scratch, tried: HashSet::new(), report, directories: 0 })
+        Ok(Explorer { test, check, scratch, known, report: Report::default(), directories: 0 })
     }
 
     pub(super) fn explore(mut self, trace: &Trace) -> Result<Report, Failure> {
@@ -94,10 +104,12 @@ impl<'t> Explorer<'t> {
         if past.before.is_some() && disk.digest() != past.trace.initial.digest() {
             self.report.second_crashes += 1;
         }
-        if !self.tried.insert((disk.digest(), past.acked.clone())) {
+        let state = (disk.digest(), past.acked.clone());
+        if self.known.tried.contains(&state) {
             return Ok(());
         }
         let recovery = self.attempt(past, &disk)?;
+        self.known.tried.insert(state);
         match recovery.filter(|_| self.test.second_crashes && past.depth() < DEEPEST) {
             Some(recovery) => self.all(&recovery, Some(past)),
             None => Ok(()),

@@ -62,6 +62,7 @@ mod trace;
 mod units;
 
 pub use acked::Acked;
+pub use explore::Known;
 pub use model::Model;
 pub use recording::{Recording, ack, inherit};
 pub use report::{Failure, Report};

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::acked::Acked;
-use super::explore::Explorer;
+use super::explore::{Explorer, Known};
 use super::model::Model;
 use super::recording::{Manner, Recording, is_complete, record_new, record_there};
 use super::report::{Failure, Report};
@@ -199,7 +199,22 @@ impl<'a> CrashTest<'a> {
         trace: &Trace,
         check: impl Fn(&Path, &Acked) -> Outcome,
     ) -> Result<Report, Failure> {
-        Explorer::new(self, &check).map_err(Failure::early)?.explore(trace)
+        self.explore_new(trace, &mut Known::default(), check)
+    }
+
+    /// The same, less the states that are known from other traces of this save, with this model
+    /// and this check.
+    ///
+    /// # Errors
+    ///
+    /// The first bad state.
+    pub fn explore_new(
+        &self,
+        trace: &Trace,
+        known: &mut Known,
+        check: impl Fn(&Path, &Acked) -> Outcome,
+    ) -> Result<Report, Failure> {
+        Explorer::new(self, &check, known).map_err(Failure::early)?.explore(trace)
     }
 
     /// Whether a crash of an altered trace leaves no disk that a crash of the original does not

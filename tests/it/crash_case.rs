@@ -126,9 +126,9 @@ impl Case {
     }
 
     /// How many states of one crash point are tried where the save is disturbed, once for each of many
-    /// disturbances. Sets have many more operations than single saves.
+    /// disturbances. Sets and directories have many more operations than single saves.
     pub(crate) fn few(&self) -> usize {
-        if self.each { 10 } else { 100 }
+        if self.each || self.swaps { 10 } else { 100 }
     }
 
     /// Records it undisturbed and learns from that what old and new look like.

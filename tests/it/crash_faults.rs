@@ -98,6 +98,7 @@ fn inject(
         let (test, _) = case.test();
         let explored = test
             .second_crashes(false)
+            .max_states(case.few())
             .explore(recording.trace(), |dir, acked| expected.check(case, Model::Unordered, dir, acked));
         explored.unwrap_or_else(|failure| panic!("{}:\n{failure}", context()));
     }

@@ -1,15 +1,20 @@
 //! The proof has teeth: traces are altered, and the check must find it.
 
-use durafile::crash_testing::{Model, Operation, Trace};
+use durafile::crash_testing::{Known, Model, Operation, Trace};
 
 use crate::crash_case::{Case, Expected};
 
 /// So many states of a crash point at most; the extremes are among them, which find most.
 const MOST: usize = 150;
 
+/// What an alteration is judged by. No other model finds more.
+const MODELS: [Model; 2] = [Model::Unordered, Model::ProcessDeath];
+
 /// What became of the alterations of one trace.
 #[derive(Default)]
 pub(crate) struct Mutants {
+    /// Most states of an altered trace are states of the others, too.
+    known: [Known; MODELS.len()],
     pub(crate) red: Vec<String>,
     pub(crate) survivors: Vec<Survivor>,
     /// Those in which a later operation could not have succeeded.
@@ -86,16 +91,15 @@ impl Mutants {
             self.impossible += 1;
             return;
         };
-        let models = [Model::Unordered, Model::ProcessDeath];
-        let found = models.into_iter().any(|model| {
+        let found = MODELS.into_iter().zip(&mut self.known).any(|(model, known)| {
             let (test, _) = case.test();
             let test = test.model(model).second_crashes(false).max_states(MOST);
-            test.explore(&mutant, |dir, acked| expected.check(case, model, dir, acked)).is_err()
+            test.explore_new(&mutant, known, |dir, acked| expected.check(case, model, dir, acked)).is_err()
         });
         if found {
             return self.red.push(what);
         }
-        let same = models
+        let same = MODELS
             .into_iter()
             .all(|model| case.test().0.model(model).max_states(MOST).adds_nothing(&mutant, trace));
         let because = if same { Some(SAME_DISKS) } else { because };

@@ -13,8 +13,10 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use durafile::crash_testing::{Model, Report, Trace};
+use durafile::ErrorKind;
+use durafile::crash_testing::{CrashTest, Model, Outcome, Recording, Report, Trace};
 
 use crate::crash_case::{Case, Expected, error_of};
 use crate::crash_faults::faults;
@@ -65,8 +67,9 @@ fn every_operation_survives_every_crash_and_fault_and_no_mutant_of_a_sync_does()
     assert!(survivors.is_empty(), "mutants survive without an explanation:\n{}", survivors.join("\n"));
 }
 
+/// The last first: they take the longest, and nobody should wait for them alone.
 fn pull<'c>(next: &AtomicUsize, cases: &'c [Case]) -> Option<(usize, &'c Case)> {
-    let number = next.fetch_add(1, Ordering::Relaxed);
+    let number = cases.len().checked_sub(next.fetch_add(1, Ordering::Relaxed) + 1)?;
     Some((number, cases.get(number)?))
 }
 
@@ -94,7 +97,7 @@ fn kills(case: &Case, expected: &Expected, trace: &Trace) -> usize {
     for operation in 0..trace.operations().len() {
         let (test, _) = case.test();
         let test = test.second_crashes(false).max_states(case.few()).killed_before(operation);
-        let recording = test.record().unwrap_or_else(|failure| panic!("{}:\n{failure}", case.name()));
+        let recording = record_unlocked(case, &test);
         let refused = case.new.is_some() && error_of(recording.result()).is_some();
         // A save that must create the file finds that the dead process has.
         if refused && case.look(recording.dir()) == expected.new {
@@ -108,6 +111,19 @@ fn kills(case: &Case, expected: &Expected, trace: &Trace) -> usize {
         });
     }
     trace.operations().len()
+}
+
+/// The dead process is only pretended: a child that another test of this process is just starting
+/// may for a moment hold a copy of its locks.
+fn record_unlocked(case: &Case, test: &CrashTest<'_>) -> Recording<Outcome> {
+    for _ in 0..100 {
+        let recording = test.record().unwrap_or_else(|failure| panic!("{}:\n{failure}", case.name()));
+        if error_of(recording.result()).is_none_or(|e| e.kind() != ErrorKind::Locked) {
+            return recording;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{}: the lock of a dead process is not given up", case.name());
 }
 
 /// Every crash of one trace, under every model.
