@@ -1,4 +1,4 @@
-//! Threads that sync files, kept for as long as a set needs them.
+//! Threads that make files durable, kept for as long as a set needs them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -7,10 +7,33 @@ use std::thread::{Builder, JoinHandle};
 use super::sync_set::Failed;
 use crate::sys::{self, File};
 
-/// The more syncs the file system sees at once, the more share one commit of its journal.
-const THREADS: usize = 32;
+/// The more syncs the file system sees at once, the more share one commit of its journal; but each
+/// thread that waits is one to be woken.
+const THREADS: usize = 16;
 
-/// Files that are synced in the background. Each is closed as soon as it is.
+/// A file and its number in the set.
+pub(super) type Tagged = (usize, File);
+
+/// What is done to some files. Each is closed afterwards.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// All are written out, then each is synced.
+    SyncAll(Vec<Tagged>),
+    Sync(Tagged),
+    /// All are written out and waited for; some other flush makes them durable.
+    WriteOut(Vec<Tagged>),
+}
+
+impl Job {
+    fn len(&self) -> usize {
+        match self {
+            Job::SyncAll(files) | Job::WriteOut(files) => files.len(),
+            Job::Sync(_) => 1,
+        }
+    }
+}
+
+/// Files that are made durable in the background.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     shared: Arc<Shared>,
@@ -22,24 +45,43 @@ struct Shared {
     state: Mutex<State>,
     /// There is something in the queue, or it is over.
     work: Condvar,
-    /// Nothing is in the queue, and nothing under way.
-    idle: Condvar,
+    /// Some files are done.
+    done: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<(usize, File)>,
-    busy: usize,
+    queue: VecDeque<Job>,
+    /// Files in the queue or under way.
+    pending: usize,
     failed: Option<Failed>,
     over: bool,
 }
 
 impl Pool {
-    /// Begins to sync these files.
-    pub(super) fn submit(&mut self, files: Vec<(usize, File)>) {
-        let wanted = files.len().min(THREADS);
-        self.shared.lock().queue.extend(files);
-        self.shared.work.notify_all();
+    /// Begins with this, once no more than `most` other files are pending. The error is
+    /// that of an earlier one.
+    pub(super) fn submit(&mut self, job: Job, most: usize) -> Result<(), Failed> {
+        let wanted = match &job {
+            Job::WriteOut(_) => self.threads.len() + 1,
+            _ => job.len(),
+        };
+        let mut state = self.shared.lock();
+        while state.pending > most {
+            state = self.shared.wait(&self.shared.done, state);
+        }
+        if let Some(failed) = state.failed.take() {
+            return Err(failed);
+        }
+        state.pending += job.len();
+        state.queue.push_back(job);
+        drop(state);
+        self.shared.work.notify_one();
+        self.grow(wanted.min(THREADS));
+        Ok(())
+    }
+
+    fn grow(&mut self, wanted: usize) {
         while self.threads.len() < wanted {
             let shared = Arc::clone(&self.shared);
             match Builder::new().spawn(sys::inherit(move || shared.serve())) {
@@ -50,15 +92,15 @@ impl Pool {
         }
     }
 
-    /// Helps until everything that was submitted is durable. After a failure nothing more is
+    /// Helps until everything that was submitted is done. After a failure nothing more is
     /// synced; of several failures the first file's is returned.
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
         let mut state = self.shared.lock();
-        while let Some(file) = state.queue.pop_front() {
-            state = self.shared.sync(state, file);
-        }
-        while state.busy > 0 {
-            state = self.shared.idle.wait(state).unwrap_or_else(|broken| broken.into_inner());
+        while state.pending > 0 {
+            state = match state.queue.pop_front() {
+                Some(job) => self.shared.perform(state, job),
+                None => self.shared.wait(&self.shared.done, state),
+            };
         }
         state.failed.take().map_or(Ok(()), Err)
     }
@@ -78,43 +120,77 @@ impl Drop for Pool {
     }
 }
 
+type Guard<'a> = MutexGuard<'a, State>;
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    fn wait<'a>(&self, on: &Condvar, state: Guard<'a>) -> Guard<'a> {
+        on.wait(state).unwrap_or_else(|broken| broken.into_inner())
     }
 
     fn serve(&self) {
         let mut state = self.lock();
         while !state.over {
             state = match state.queue.pop_front() {
-                Some(file) => self.sync(state, file),
-                None => self.work.wait(state).unwrap_or_else(|broken| broken.into_inner()),
+                Some(job) => self.perform(state, job),
+                None => self.wait(&self.work, state),
             };
         }
     }
 
-    fn sync<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        (tag, file): (usize, File),
-    ) -> MutexGuard<'a, State> {
-        if state.failed.is_some() {
-            return state;
-        }
-        state.busy += 1;
+    fn perform<'a>(&'a self, state: Guard<'a>, job: Job) -> Guard<'a> {
+        let stop = state.failed.is_some();
         drop(state);
-        let synced = file.sync();
-        drop(file);
+        let count = job.len();
+        let failed = match job {
+            _ if stop => None,
+            Job::Sync((tag, file)) => file.sync().err().map(|cause| Failed { tag, cause }),
+            Job::WriteOut(files) => write_out(files),
+            Job::SyncAll(files) => return self.split(files),
+        };
         let mut state = self.lock();
-        state.busy -= 1;
-        if let Err(cause) = synced {
-            if state.failed.as_ref().is_none_or(|first| tag < first.tag) {
-                state.failed = Some(Failed { tag, cause });
-            }
-        }
-        if state.busy == 0 && state.queue.is_empty() {
-            self.idle.notify_all();
-        }
+        state.pending -= count;
+        state.fail(failed);
+        self.done.notify_all();
         state
     }
+
+    /// Starts to write these files and leaves each one's sync to whoever has time.
+    fn split(&self, files: Vec<Tagged>) -> Guard<'_> {
+        for (_, file) in &files {
+            file.write_out(0, 0, false);
+        }
+        let mut state = self.lock();
+        // Before what is not written out yet.
+        for file in files.into_iter().rev() {
+            state.queue.push_front(Job::Sync(file));
+        }
+        self.work.notify_all();
+        // For one that waits and could help.
+        self.done.notify_all();
+        state
+    }
+}
+
+impl State {
+    fn fail(&mut self, failed: Option<Failed>) {
+        let Some(failed) = failed else { return };
+        if self.failed.as_ref().is_none_or(|first| failed.tag < first.tag) {
+            self.failed = Some(failed);
+        }
+    }
+}
+
+/// Writes all of them at the same time. The first that fails.
+pub(super) fn write_out(files: Vec<Tagged>) -> Option<Failed> {
+    for (_, file) in &files {
+        file.write_out(0, 0, false);
+    }
+    let results =
+        files.into_iter().map(|(tag, file)| file.written_out().map_err(|cause| Failed { tag, cause }));
+    // Each is asked: an error is told once.
+    results.fold(None, |first, result| first.or(result.err()))
 }

@@ -1,17 +1,19 @@
 //! Making many files durable together, with few flushes and few open descriptors.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::sync_pool::Pool;
+use super::sync_pool::{Job, Pool, Tagged, write_out};
 use crate::batch::SyncStrategy;
 use crate::options::{Durability, WriteOptions};
 use crate::sys::{self, Dir, File, FsKind, Stat};
 
-/// So many files are gathered, while as many are being synced; each is an open descriptor.
-const WINDOW: usize = 44;
+/// So many files are gathered before they are handed on.
+const WINDOW: usize = 22;
+
+/// So many more may be on their way then; each is an open descriptor.
+const PENDING: usize = 66;
 
 /// Directories that are synced at once. The file system merges their journal commits and flushes.
 const THREADS: usize = 16;
@@ -83,68 +85,48 @@ pub(crate) struct Failed {
 /// Files that are complete and wait to be made durable.
 #[derive(Debug, Default)]
 pub(crate) struct SyncSet {
-    together: Vec<(usize, File)>,
-    single: VecDeque<(usize, File)>,
-    /// Syncs the window before this one.
+    together: Vec<Tagged>,
+    single: Vec<Tagged>,
+    /// Works on what was gathered before.
     pool: Option<Pool>,
 }
 
 impl SyncSet {
-    /// Takes a complete file. Its content is on the way to the device when this returns.
+    /// Takes a complete file.
     pub(crate) fn add(&mut self, how: How, tag: usize, file: File) -> Result<(), Failed> {
         match how {
-            How::Nothing | How::FileSystem => Ok(()),
-            How::PerFile => file.sync().map_err(|cause| Failed { tag, cause }),
-            How::Together => {
-                file.write_out(0, 0, false);
-                self.together.push((tag, file));
-                if self.waiting() < WINDOW { Ok(()) } else { self.begin_sync() }
-            }
-            How::SingleFlush => {
-                file.write_out(0, 0, false);
-                self.single.push_back((tag, file));
-                if self.waiting() < WINDOW { Ok(()) } else { self.wait_for_oldest() }
-            }
+            How::Nothing | How::FileSystem => return Ok(()),
+            How::PerFile => return file.sync().map_err(|cause| Failed { tag, cause }),
+            How::Together => self.together.push((tag, file)),
+            How::SingleFlush => self.single.push((tag, file)),
         }
+        if self.together.len() + self.single.len() < WINDOW { Ok(()) } else { self.hand_on() }
     }
 
     /// Everything that was added is durable after this or, for a single flush, on the device.
     pub(crate) fn finish(&mut self) -> Result<(), Failed> {
-        while !self.single.is_empty() {
-            self.wait_for_oldest()?;
+        // Few files need no threads.
+        if self.pool.is_none() {
+            if let Some(failed) = write_out(std::mem::take(&mut self.single)) {
+                return Err(failed);
+            }
+            if self.together.len() == 1 {
+                let last = self.together.pop();
+                return last.map_or(Ok(()), |(tag, file)| file.sync().map_err(|cause| Failed { tag, cause }));
+            }
         }
-        self.sync_together()
-    }
-
-    fn waiting(&self) -> usize {
-        self.together.len() + self.single.len()
-    }
-
-    fn wait_for_oldest(&mut self) -> Result<(), Failed> {
-        match self.single.pop_front() {
-            Some((tag, file)) => file.written_out().map_err(|cause| Failed { tag, cause }),
-            None => Ok(()),
-        }
-    }
-
-    /// Hands the window over, once the one before is durable.
-    fn begin_sync(&mut self) -> Result<(), Failed> {
-        let pool = self.pool.get_or_insert_default();
-        pool.finish()?;
-        pool.submit(std::mem::take(&mut self.together));
-        Ok(())
-    }
-
-    fn sync_together(&mut self) -> Result<(), Failed> {
-        // No threads for a single file.
-        if self.pool.is_none() && self.together.len() == 1 {
-            let last = self.together.pop();
-            return last.map_or(Ok(()), |(tag, file)| file.sync().map_err(|cause| Failed { tag, cause }));
-        }
-        if !self.together.is_empty() {
-            self.begin_sync()?;
-        }
+        self.hand_on()?;
         self.pool.as_mut().map_or(Ok(()), Pool::finish)
+    }
+
+    fn hand_on(&mut self) -> Result<(), Failed> {
+        let SyncSet { together, single, pool } = self;
+        for (files, job) in [(together, Job::SyncAll as fn(_) -> _), (single, Job::WriteOut)] {
+            if !files.is_empty() {
+                pool.get_or_insert_default().submit(job(std::mem::take(files)), PENDING - WINDOW)?;
+            }
+        }
+        Ok(())
     }
 }
 
