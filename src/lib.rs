@@ -58,7 +58,7 @@
 mod atomic;
 mod batch;
 mod cancel;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 pub mod crash_testing;
 mod dir;
 mod error;

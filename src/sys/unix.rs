@@ -14,6 +14,8 @@ use crate::ErrorKind;
 
 #[cfg(target_os = "linux")]
 pub(crate) use super::linux::*;
+#[cfg(target_vendor = "apple")]
+pub(crate) use super::macos::*;
 
 /// An open directory; everything happens relative to one.
 #[derive(Debug)]
@@ -194,7 +196,7 @@ impl Dir {
         if !self.syncable {
             return Ok(false);
         }
-        match record!(Op::SyncDir { dir: self }, sync_fd(self.fd.as_fd())) {
+        match record!(Op::SyncDir { dir: self }, sync_dir_fd(self.fd.as_fd())) {
             Err(e) if cannot_sync(&e) => Ok(false),
             synced => synced.map(|()| true),
         }
@@ -306,7 +308,7 @@ pub(super) fn locked(done: io::Result<()>) -> io::Result<Lock> {
     }
 }
 
-fn mode_of(mode: u32) -> Mode {
+pub(super) fn mode_of(mode: u32) -> Mode {
     Mode::from_raw_mode(mode as fs::RawMode)
 }
 
