@@ -164,8 +164,7 @@ impl ErrorKind {
     }
 
     pub(crate) fn of(cause: &io::Error) -> ErrorKind {
-        #[cfg(unix)]
-        if let Some(kind) = crate::sys::kind_of_errno(cause) {
+        if let Some(kind) = crate::sys::kind_of_code(cause) {
             return kind;
         }
         match cause.kind() {

@@ -13,7 +13,7 @@ macro_rules! record {
         crate::sys::record::perform(|| $op, || $call)
     }};
 }
-#[cfg(not(all(feature = "crash_testing", target_os = "linux")))]
+#[cfg(all(unix, not(all(feature = "crash_testing", target_os = "linux"))))]
 macro_rules! record {
     ($op:expr, $call:expr) => {
         crate::sys::perform(|| $call)
@@ -21,7 +21,7 @@ macro_rules! record {
 }
 
 /// A function of its own, so that a `?` in the call ends the call and not its caller.
-#[cfg(not(all(feature = "crash_testing", target_os = "linux")))]
+#[cfg(all(unix, not(all(feature = "crash_testing", target_os = "linux"))))]
 #[inline(always)]
 fn perform<T>(call: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     call()
@@ -93,6 +93,8 @@ pub(crate) enum Kind {
     File,
     Dir,
     Symlink,
+    /// Windows has no such things in directories.
+    #[cfg_attr(windows, allow(dead_code))]
     Other,
 }
 
