@@ -395,6 +395,8 @@ impl AtomicDir {
     ///
     /// If the new version can't be removed; [`recover`](crate::recover()) removes it later.
     pub fn discard(self) -> Result<()> {
+        // Windows keeps the names of open files.
+        staged_file::lock(&self.collector).forget_unsynced();
         let mut inner = self.lock();
         let removed = inner.draft.stage.remove();
         removed.map_err(|e| Error::io("remove the new version of", &inner.draft.target.path, e))

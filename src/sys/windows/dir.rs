@@ -56,7 +56,7 @@ fn is_version(name: &OsStr) -> bool {
 }
 
 pub(super) fn stat_path(path: &Path) -> io::Result<Stat> {
-    open::stat(&open::to_inspect(path)?)
+    open::stat(&patiently(|| open::to_inspect(path))?)
 }
 
 fn new_file(path: PathBuf) -> io::Result<File> {
@@ -264,7 +264,7 @@ impl Dir {
 
     /// The names in this directory, in the order the system gives them, and what each is.
     pub(crate) fn entries(&self) -> io::Result<impl Iterator<Item = io::Result<(OsString, Option<Kind>)>>> {
-        let entries: Vec<_> = self.steadily(|path| Ok(fs::read_dir(path)?.collect()))?;
+        let entries: Vec<_> = self.steadily(|path| Ok(patiently(|| fs::read_dir(path))?.collect()))?;
         Ok(entries.into_iter().map(|entry: io::Result<fs::DirEntry>| {
             let entry = entry?;
             let kind = entry.file_type().ok().map(|found| match found {

@@ -1,6 +1,7 @@
 //! Waiting, within bounds, for those who have a file open: virus scanners and indexers do for some
 //! milliseconds, right when a file is new.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::open;
 /// Who has it open for longer is not passing by.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Calls until nobody is in the way any more.
 pub(super) fn patiently<T>(call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -63,10 +64,14 @@ fn rename_denied(from: &Path, to: &Path, denied: io::Error) -> io::Result<()> {
         }
         _ => {}
     }
-    let held = |path: &Path| open::to_move(path).is_err_and(|e| is_in_use(&e));
-    // A directory can't be renamed while something in it is open.
-    let is_dir = source.is_some_and(|stat| stat.kind == Kind::Dir);
-    if held(to) || held(from) || is_dir { Err(in_use()) } else { or_removed(to, Err(denied)) }
+    // The right to remove either of them, and to create names here: we just did. Before Windows 10 and
+    // on FAT a file that is open can't be replaced; and nowhere a directory be renamed while something
+    // in it is open.
+    let may_move = |path: &Path| match open::to_move(path) {
+        Err(e) => is_in_use(&e) || e.kind() == io::ErrorKind::NotFound,
+        Ok(_) => true,
+    };
+    if may_move(from) && may_move(to) { Err(in_use()) } else { or_removed(to, Err(denied)) }
 }
 
 /// A file that is marked read-only can't be replaced before it is writable.
@@ -84,7 +89,10 @@ fn replace_read_only(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 pub(super) fn set_read_only(path: &Path, yes: bool) -> io::Result<()> {
-    let handle = open::to_describe(path)?;
+    mark_read_only(&open::to_describe(path)?, yes)
+}
+
+fn mark_read_only(handle: &File, yes: bool) -> io::Result<()> {
     let mut permissions = handle.metadata()?.permissions();
     if permissions.readonly() != yes {
         // Windows knows no other rights here: nobody else gets any.
@@ -102,21 +110,29 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     })
 }
 
+/// The mark belongs to the file, which may have another name.
+fn remove_read_only(path: &Path) -> io::Result<()> {
+    let handle = open::to_describe(path)?;
+    mark_read_only(&handle, false)?;
+    let removed = std::fs::remove_file(path);
+    if removed.is_err() || open::stat(&handle).is_ok_and(|stat| stat.nlink > 0) {
+        // Nobody may see it any more: then this fails, and means nothing.
+        let _ = mark_read_only(&handle, true);
+    }
+    removed
+}
+
 fn remove_denied(path: &Path, denied: io::Error) -> io::Result<()> {
     let handle = match open::to_inspect(path) {
         Err(_) => return or_removed(path, Err(denied)),
         Ok(handle) => handle,
     };
     let stat = open::stat(&handle)?;
-    drop(handle);
     match stat.kind {
         // A link to a directory is removed like one.
         Kind::Symlink => std::fs::remove_dir(path),
         Kind::Dir => Err(io::ErrorKind::IsADirectory.into()),
-        _ if stat.mode & 0o200 == 0 => {
-            set_read_only(path, false)?;
-            std::fs::remove_file(path)
-        }
+        _ if stat.mode & 0o200 == 0 => remove_read_only(path),
         _ if open::to_move(path).is_err_and(|e| is_in_use(&e)) => Err(in_use()),
         _ => Err(denied),
     }
