@@ -10,7 +10,7 @@ use std::time::Duration;
 use durafile::{AtomicDir, AtomicFile, Batch, DirSnapshot, LockFile, Transaction, recover};
 use fs_err as fs;
 
-use crate::support::{dir, job, names, rerun, this_test};
+use crate::support::{dir, expect_pass, job, names, rerun, this_test};
 
 const ROUNDS: u64 = 12;
 
@@ -158,6 +158,29 @@ fn a_killed_transaction_is_done_or_undone_as_a_whole() {
         let versions = PATHS.map(|path| version_of(&home.path().join(path)));
         assert!(!recovered || versions.iter().all(|version| *version == versions[0]), "{versions:?}");
     });
+}
+
+#[cfg(feature = "signals")]
+#[test]
+fn a_signal_to_end_cancels_the_save_under_way_and_the_process_lives_on() {
+    use signal_hook::consts::SIGINT;
+    let test = this_test!();
+    if let Some((home, _)) = job(&test) {
+        let token = durafile::CancelToken::on_termination().unwrap();
+        let options = durafile::WriteOptions::new().cancel(&token);
+        let mut stream = options.open(home.join("file")).unwrap();
+        stream.write_all(b"new").unwrap();
+        assert!(!token.is_cancelled());
+        signal_hook::low_level::raise(SIGINT).unwrap();
+        assert!(token.is_cancelled());
+        assert_eq!(stream.commit().unwrap_err().kind(), durafile::ErrorKind::Cancelled);
+        return;
+    }
+    let home = dir();
+    fs::write(home.path().join("file"), "old").unwrap();
+    expect_pass(&rerun(&[], &test, home.path(), "cancel").output().unwrap());
+    assert_eq!(fs::read(home.path().join("file")).unwrap(), b"old");
+    assert_eq!(names(home.path()), ["file"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use durafile::{AtomicFile, Durability, ErrorKind, WriteOptions};
 use fs_err as fs;
@@ -67,6 +68,10 @@ fn read_until(path: &Path, over: &AtomicBool, seen: &AtomicU64) {
             seen.fetch_add(1, Ordering::Relaxed);
         }
         last = Some(now);
+        if cfg!(windows) {
+            // Else the file may be open all the time, and nobody able to replace it.
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::super::{FileId, Kind, Stat};
+use super::super::{Kind, Stat};
 use super::dir_lock::Held;
 use super::errors::link_in_the_way;
 use super::wait::{or_removed, patiently, remove, rename};
@@ -26,20 +26,20 @@ pub(crate) struct Dir {
 #[derive(Debug)]
 struct Anchor {
     path: Mutex<PathBuf>,
-    /// What it is, if its name may change while it is in use.
-    id: Option<FileId>,
+    /// What it was when it was opened, if its name may change while it is in use.
+    stat: Option<Stat>,
 }
 
 impl Anchor {
-    fn new(path: PathBuf, id: Option<FileId>) -> Arc<Anchor> {
-        Arc::new(Anchor { path: Mutex::new(path), id })
+    fn new(path: PathBuf, stat: Option<Stat>) -> Arc<Anchor> {
+        Arc::new(Anchor { path: Mutex::new(path), stat })
     }
 
     /// Where it is now.
     fn path(&self) -> io::Result<PathBuf> {
         let mut path = self.path.lock().unwrap_or_else(|broken| broken.into_inner());
-        let Some(id) = self.id else { return Ok(path.clone()) };
-        let is_it = |path: &Path| stat_path(path).is_ok_and(|found| found.id == id);
+        let Some(stat) = self.stat else { return Ok(path.clone()) };
+        let is_it = |path: &Path| stat_path(path).is_ok_and(|found| found.id == stat.id);
         if !is_it(&path) {
             // Versions of a directory get names of ours, in the same place.
             let parent = path.parent().ok_or(io::ErrorKind::NotFound)?;
@@ -114,8 +114,17 @@ impl Dir {
         }
     }
 
+    /// Of one that is gone, what a handle would still tell.
     pub(crate) fn stat(&self) -> io::Result<Stat> {
-        stat_path(&self.path()?)
+        let found = self.path().and_then(|path| stat_path(&path));
+        match (found, self.anchor.stat) {
+            (Err(e), Some(stat))
+                if e.kind() == io::ErrorKind::NotFound && self.below.as_os_str().is_empty() =>
+            {
+                Ok(Stat { nlink: 0, ..stat })
+            }
+            (found, _) => found,
+        }
     }
 
     pub(crate) fn stat_at(&self, name: &OsStr) -> io::Result<Stat> {
@@ -179,7 +188,7 @@ impl Dir {
         let path = self.at(name)?;
         let stat = stat_path(&path)?;
         match stat.kind {
-            Kind::Dir => Ok(Dir::new(Anchor::new(path, Some(stat.id)), PathBuf::new())),
+            Kind::Dir => Ok(Dir::new(Anchor::new(path, Some(stat)), PathBuf::new())),
             Kind::Symlink => Err(link_in_the_way()),
             Kind::File | Kind::Other => Err(io::ErrorKind::NotADirectory.into()),
         }
@@ -306,7 +315,12 @@ impl Dir {
             return Ok(Lock::Held);
         }
         *held = None;
-        let (path, stat) = (self.path()?, self.stat()?);
+        let found = self.path().and_then(|path| Ok((stat_path(&path)?, path)));
+        let (stat, path) = match found {
+            // Whoever takes the lock of something that is gone looks for that.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Held),
+            found => found?,
+        };
         Ok(match Held::take(&path, stat.id, share)? {
             Ok(taken) => {
                 *held = Some(taken);

@@ -110,10 +110,11 @@ pub(crate) fn is_forbidden(e: &io::Error) -> bool {
     is_one_of(e, &[ACCESS_DENIED, WRITE_PROTECT])
 }
 
-/// What was a directory a moment ago is none any more.
+/// What was a directory a moment ago is none any more. Names are looked at before they are used: an
+/// invalid one was renamed in the middle of a call.
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || is_one_of(e, &[NOT_A_DIRECTORY, CANT_RESOLVE_FILENAME])
+        || is_one_of(e, &[NOT_A_DIRECTORY, CANT_RESOLVE_FILENAME, INVALID_NAME])
 }
 
 /// Somebody has it open in a way that forbids what was asked.
