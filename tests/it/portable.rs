@@ -49,6 +49,27 @@ fn every_way_of_saving_creates_and_replaces_and_leaves_nothing_else() {
     }
 }
 
+#[test]
+fn live_writers_are_left_alone_by_a_recovery() {
+    let home = dir();
+    let mut stream = AtomicFile::create(home.path().join("streamed")).unwrap();
+    stream.write_all(b"streamed").unwrap();
+    stream.flush().unwrap();
+    let mut batch = Batch::new();
+    batch.write(home.path().join("in a batch"), "in a batch").unwrap();
+    let lock = LockFile::try_lock(home.path().join("lock")).unwrap();
+    let staged = names(&home);
+    let recovery = recover(&home).unwrap();
+    assert!(recovery.is_clean() && !recovery.in_use().is_empty(), "{recovery:?}");
+    assert_eq!(names(&home), staged);
+    let _ = stream.commit().unwrap();
+    let _ = batch.commit().unwrap();
+    lock.unlock().unwrap();
+    assert_eq!(fs::read(home.path().join("streamed")).unwrap(), b"streamed");
+    assert_eq!(fs::read(home.path().join("in a batch")).unwrap(), b"in a batch");
+    assert!(!names(&home).iter().any(is_remnant));
+}
+
 #[cfg(feature = "json")]
 #[test]
 fn a_value_is_saved_as_json() {
