@@ -60,11 +60,12 @@ pub enum SyncStrategy {
 pub struct Batch {
     options: WriteOptions,
     strategy: SyncStrategy,
+    /// Dropped before the staging directories: Windows keeps the names of open files.
+    collector: Collector,
     places: Option<Places>,
     entries: Vec<Entry>,
     /// The entry for each target, by place and name.
     index: HashMap<(usize, OsString), usize>,
-    collector: Collector,
 }
 
 #[derive(Debug)]

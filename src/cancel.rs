@@ -82,6 +82,9 @@ impl CancelToken {
     /// the process was started to ignore, as shells do for jobs in the background, are not
     /// ignored any more. The process keeps handling the signals until it ends.
     ///
+    /// On Windows, Ctrl-C counts as SIGINT, and nothing as SIGTERM: the closing of a console is not
+    /// noticed.
+    ///
     /// ```no_run
     /// use std::process::ExitCode;
     ///

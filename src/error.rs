@@ -31,6 +31,30 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// | `EAGAIN`, `EINTR`, `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`, `ENOLCK`, `ESTALE` | `Io` | yes |
 /// | `EIO` and all others | `Io` | no |
 ///
+/// On Windows:
+///
+/// | code | kind | transient |
+/// | --- | --- | --- |
+/// | 2, 3: file or path not found | `NotFound` | no |
+/// | 5: access denied | `PermissionDenied` | no |
+/// | 80, 183, 145: exists, directory not empty | `AlreadyExists` | no |
+/// | 39, 112: disk full | `StorageFull` | no |
+/// | 1295: quota exceeded | `QuotaExceeded` | no |
+/// | 19: write-protected | `ReadOnlyFilesystem` | no |
+/// | 123, 161, 206, 1921: invalid or too long a name, a link in the way | `InvalidPath` | no |
+/// | 336 | `IsADirectory` | no |
+/// | 267 | `NotADirectory` | no |
+/// | 223: file too large | `TooLarge` | no |
+/// | 32, 33, 170, 303: sharing or lock violation, busy, being deleted | `Busy` | yes |
+/// | 17: another device | `CrossDevice` | no |
+/// | 121, 258, 1460: timed out | `TimedOut` | yes |
+/// | 1, 50, 120: not supported | `Unsupported` | no |
+/// | 4, 8, 14, 1450: too few handles, memory or resources | `Io` | yes |
+/// | all others | `Io` | no |
+///
+/// `Busy` is what is left when a program has had the target open, in a way that forbids replacing
+/// it, for a second.
+///
 /// Kinds without an errno: `Locked` and `TimedOut` (another writer is at work; transient),
 /// `Cancelled`, `TooLarge` (the caller's own limit), `Corrupt`, `Serialize`, `Reader`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,8 +188,7 @@ impl ErrorKind {
     }
 
     pub(crate) fn of(cause: &io::Error) -> ErrorKind {
-        #[cfg(unix)]
-        if let Some(kind) = crate::sys::kind_of_errno(cause) {
+        if let Some(kind) = crate::sys::kind_of_code(cause) {
             return kind;
         }
         match cause.kind() {

@@ -52,13 +52,14 @@
 //!   replaced.
 //! * Durable is what the device makes of a flush. A device that lies about flushes loses data.
 //! * Files on tmpfs are not durable; [`Committed::durability`] says so.
+//! * On Windows and macOS some promises are smaller; `docs/platforms.md` has a table.
 //! * Two programs that save one path at the same time don't mix their content, but the last wins.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
 mod batch;
 mod cancel;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 pub mod crash_testing;
 mod dir;
 mod error;

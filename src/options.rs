@@ -48,7 +48,8 @@ impl Committed {
     /// What was reached; at most what was asked for.
     ///
     /// Less than that where the file system keeps nothing (tmpfs: `None`), can't sync a
-    /// directory, or the parent directory may not be opened for reading (`Data`).
+    /// directory, or the parent directory may not be opened for reading (`Data`). On Windows `Data`
+    /// is the most: nothing there says when a rename is on the disk.
     pub fn durability(&self) -> Durability {
         self.durability
     }
@@ -139,6 +140,8 @@ impl WriteOptions {
     /// Whether replacing a file keeps its mode (less setuid and setgid), owner, group, ACLs and
     /// extended attributes, as far as permitted. Default: true. With false the file is like any
     /// new one.
+    ///
+    /// On Windows the mark "read-only" is all that is kept; on macOS all of these but ACLs.
     ///
     /// Not kept in any case: `security.capability`, `security.ima` and `security.evm` (they
     /// vouch for the old content), times, inode flags (`chattr`), and other hard links to the old

@@ -145,6 +145,8 @@ impl Walk<'_> {
         let entries = match dir.entries() {
             Ok(entries) => entries,
             Err(e) if folder.as_os_str().is_empty() => return Err(Error::io("list", self.root, e)),
+            // Removed since it was opened, where that doesn't hold it.
+            Err(e) if crate::sys::is_gone(&e) => return Ok(()),
             Err(e) => return self.pass_over(folder, e),
         };
         let mut remnants = Vec::new();

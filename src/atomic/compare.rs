@@ -61,7 +61,8 @@ pub(crate) fn unchanged(
 
 /// The open file of a target that holds the same bytes.
 pub(crate) fn unchanged_file(target: &Target, content: &Content<'_>, options: &WriteOptions) -> Option<File> {
-    same(target, content, options).unwrap_or(None)
+    let synced = options.durability != Durability::None;
+    same(target, content, options).unwrap_or(None).filter(|file| !synced || file.can_be_synced())
 }
 
 fn same(target: &Target, content: &Content<'_>, options: &WriteOptions) -> io::Result<Option<File>> {

@@ -1,9 +1,7 @@
 //! The record of a swap that takes more than one step.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +11,7 @@ use super::stage::Staged;
 use super::target::Target;
 use crate::Result;
 use crate::options::{Committed, Durability, WriteOptions};
-use crate::sys::{Dir, File};
+use crate::sys::{self, Dir, File};
 
 const KIND: u8 = b'd';
 
@@ -70,11 +68,8 @@ impl SwapRecord {
         path: &Path,
         durability: Durability,
     ) -> Result<Committed> {
-        const PRIVATE: u32 = 0o600;
-        let options = WriteOptions::new()
-            .create_new(true)
-            .durability(durability)
-            .permissions(Permissions::from_mode(PRIVATE));
+        let options = WriteOptions::new().create_new(true).durability(durability);
+        let options = WriteOptions { permissions: sys::private_permissions(), ..options };
         let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
         let target = Target { dir, name, path: path.to_owned(), existing: None, followed: false };
         let mut staged = Staged::create(target, &options)?;

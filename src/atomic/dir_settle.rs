@@ -403,6 +403,7 @@ mod tests {
         assert_eq!(scene.names().len(), 1);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_record_that_others_may_write_is_not_believed() {
         use std::os::unix::fs::PermissionsExt;

@@ -42,8 +42,4 @@ pub(crate) use publish::{Outcome, move_into_place, outcome_of_link};
 pub(crate) use stage::{Staged, create_named_in, creation_mode, creation_mode_of};
 pub(crate) use target::{Target, split};
 
-#[cfg(unix)]
-fn mode_of_permissions(permissions: &std::fs::Permissions) -> u32 {
-    use std::os::unix::fs::PermissionsExt;
-    permissions.mode() & 0o7777
-}
+pub(crate) use crate::sys::mode_of_permissions;

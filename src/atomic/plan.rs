@@ -119,12 +119,12 @@ fn inside(path: &Path) -> Result<PathBuf, Unusable> {
 /// A relative path of ordinary names only.
 pub(crate) fn is_inside(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
-    let parts = path.components();
-    // Rebuilding finds what `components` passes over: `a//b`, `a/.`, a trailing slash.
-    !bytes.is_empty()
-        && !bytes.contains(&0)
-        && parts.clone().all(|part| matches!(part, std::path::Component::Normal(_)))
-        && parts.collect::<PathBuf>().as_os_str() == path.as_os_str()
+    let is_separator = |b: &u8| std::path::is_separator(char::from(*b));
+    // `components` passes over `a//b`, `a/.` and a trailing slash.
+    let mut parts = bytes.split(is_separator);
+    !bytes.contains(&0)
+        && parts.all(|part| !part.is_empty() && part != b"." && part != b"..")
+        && path.components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 #[cfg(test)]

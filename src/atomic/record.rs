@@ -7,6 +7,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::sys;
+
 const MAGIC: &[u8; 8] = b"durafile";
 
 /// Changes with every change of a record's meaning. Readers leave records of other versions alone.
@@ -97,10 +99,8 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    #[cfg(unix)]
     pub(crate) fn name(&mut self) -> Result<&'a OsStr, Unusable> {
-        use std::os::unix::ffi::OsStrExt;
-        Ok(OsStr::from_bytes(self.bytes()?))
+        sys::name_of_bytes(self.bytes()?).ok_or(Unusable::Corrupt)
     }
 
     pub(crate) fn path(&mut self) -> Result<&'a Path, Unusable> {

@@ -1,4 +1,5 @@
-//! Every crash state of an application's own save path, tried in its own tests.
+//! Every crash state of an application's own save path, tried in its own tests. On Linux only: elsewhere
+//! the module is not there.
 //!
 //! With the feature `crash_testing` (for test builds: put it under `[dev-dependencies]`), a
 //! [`CrashTest`] runs a save function once on a real directory and records each operation of

@@ -217,6 +217,8 @@ impl DirOptions {
 ///   of an overlay), the old directory is deleted before the new one takes its name. A record written before says what
 ///   is meant: after a crash [`recover`](crate::recover()), or the next writer, completes it. Until then
 ///   the name may be missing or, in the second case, old files be gone.
+/// - Windows can't exchange two directories, and renames none while something in it is open: after a
+///   second of that, [`Busy`](ErrorKind::Busy).
 /// - The file system must have locks (`flock`): without, `Unsupported`.
 /// - A program that has the directory as its current one, or open, stays in the old version.
 /// - Mount points inside the directory can't be carried over (`Busy`); FIFOs, sockets and devices
@@ -395,6 +397,8 @@ impl AtomicDir {
     ///
     /// If the new version can't be removed; [`recover`](crate::recover()) removes it later.
     pub fn discard(self) -> Result<()> {
+        // Windows keeps the names of open files.
+        staged_file::lock(&self.collector).forget_unsynced();
         let mut inner = self.lock();
         let removed = inner.draft.stage.remove();
         removed.map_err(|e| Error::io("remove the new version of", &inner.draft.target.path, e))

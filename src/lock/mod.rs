@@ -41,6 +41,8 @@ const GRACE: Duration = Duration::from_millis(10);
 ///   lock lives, its [`unlock`](LockFile::unlock) frees it for good; if that one dies first, the lock
 ///   lasts until such children have ended. Programs that are started from this process don't inherit it
 ///   (`O_CLOEXEC`), once they run: until then each is such a child, for microseconds.
+/// - On Windows there is no `flock`: the holder has the file open and lets nobody else open it for
+///   writing, or for a lock of this type. `lock` looks again every 10 ms.
 /// - On a network file system the lock is as good as the server's: on Linux, NFS and SMB exclude other
 ///   machines too, but after a broken connection a lock may be lost without notice.
 ///

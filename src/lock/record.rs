@@ -133,6 +133,8 @@ mod tests {
         }
     }
 
+    /// Elsewhere only the lock tells.
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_process_that_ended_or_whose_number_is_another_s_now_is_known_to_have_ended() {
         let this = Process::this();

@@ -23,7 +23,7 @@ pub(crate) struct Volume {
 impl Dir {
     pub(crate) fn volume(&self) -> io::Result<Volume> {
         let sizes = fs::fstatvfs(self)?;
-        let magic = fs::fstatfs(self)?.f_type as u64;
+        let (kind, is_known_to_exchange) = super::look_at_volume(self)?;
         let used = sizes.f_blocks.saturating_sub(sizes.f_bfree);
         // As df: what only root may use counts as neither used nor free.
         let usable = used.saturating_add(sizes.f_bavail);
@@ -32,8 +32,8 @@ impl Dir {
             free_bytes: sizes.f_bavail.saturating_mul(sizes.f_frsize),
             total_bytes: sizes.f_blocks.saturating_mul(sizes.f_frsize),
             used_percent,
-            kind: super::linux::fs_kind_of(magic),
-            is_known_to_exchange: is_known_to_exchange(magic),
+            kind,
+            is_known_to_exchange,
         })
     }
 
@@ -50,18 +50,4 @@ impl Dir {
             Ok(fs::renameat_with(self, from, self, to, RenameFlags::EXCHANGE)?)
         )
     }
-}
-
-fn is_known_to_exchange(magic: u64) -> bool {
-    const KNOWN: [u64; 7] = [
-        0xef53,      // ext4
-        0x5846_5342, // XFS
-        0x9123_683e, // btrfs
-        0x0102_1994, // tmpfs
-        0x794c_7630, // overlay, as far as its upper layer is one of these
-        0xf2f5_2010, // F2FS
-        0xca45_1a4e, // bcachefs
-    ];
-    // statfs fields are signed on some architectures and 32 bits wide.
-    KNOWN.contains(&(magic & 0xffff_ffff))
 }

@@ -3,13 +3,14 @@
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
+use super::tree::{TO_READ, with_stat};
 use super::unix::{kind_of_mode, read_names, read_value};
 use super::{Dir, Existing, Family, File, FileId, Fingerprint, FsKind, Kind, Stat, Xattrs};
 
@@ -135,6 +136,24 @@ impl Dir {
     }
 }
 
+impl Dir {
+    /// Opens whatever is at a path for reading. Links are followed as long as they stay beneath
+    /// this directory; before Linux 5.6, not at all.
+    pub(crate) fn open_within(&self, path: &Path) -> io::Result<(OwnedFd, Stat)> {
+        const TRIES: usize = 128;
+        let within = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+        for _ in 0..TRIES {
+            match fs::openat2(self, path, TO_READ, Mode::empty(), within) {
+                // Something was renamed meanwhile, and a link goes upwards.
+                Err(Errno::AGAIN) => {}
+                Err(Errno::NOSYS | Errno::PERM) => return self.open_without_links(path),
+                opened => return with_stat(opened),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+}
+
 /// The file system or a sandbox has no extended attributes for us.
 fn no_xattrs(e: &io::Error) -> bool {
     matches!(Errno::from_io_error(e), Some(Errno::NOTSUP | Errno::NOSYS | Errno::ACCESS | Errno::PERM))
@@ -181,6 +200,8 @@ pub(super) fn sync_fd(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fs::fsync(fd)?)
 }
 
+pub(super) use sync_fd as sync_dir_fd;
+
 impl File {
     /// Can this unnamed file be given a name? Asked before anything is written.
     pub(crate) fn can_be_linked(&self, dir: &Dir) -> bool {
@@ -224,6 +245,20 @@ impl File {
             Op::WriteOut { file: self, offset: 0, len: u64::MAX, wait: true },
             super::write_out::write_out(self.as_fd(), 0, 0, true)
         )
+    }
+
+    /// Lets this empty file share the content of another. False where that can't be had.
+    pub(crate) fn share_content_of(&self, other: &File) -> io::Result<bool> {
+        #[cfg(feature = "crash_testing")]
+        if crate::sys::record::current().is_some() {
+            // The recorder has no word for it.
+            return Ok(false);
+        }
+        match fs::ioctl_ficlone(self, other) {
+            Ok(()) => Ok(true),
+            Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => Err(e.into()),
+            Err(_) => Ok(false),
+        }
     }
 
     /// [`fs_kind`] of this file.
@@ -276,7 +311,7 @@ pub(crate) fn linux_since(major: u32, minor: u32) -> bool {
 }
 
 /// The magic numbers are those of `linux/magic.h` and of each file system's own header.
-pub(super) fn fs_kind_of(magic: u64) -> FsKind {
+fn fs_kind_of(magic: u64) -> FsKind {
     const VOLATILE: [u64; 2] = [/* tmpfs */ 0x0102_1994, /* ramfs */ 0x8584_58f6];
     const REMOTE: [u64; 12] = [
         0x6969,      // NFS
@@ -295,4 +330,24 @@ pub(super) fn fs_kind_of(magic: u64) -> FsKind {
     // statfs fields are signed on some architectures and 32 bits wide.
     let magic = magic & 0xffff_ffff;
     FsKind { volatile: VOLATILE.contains(&magic), remote: REMOTE.contains(&magic), family: Family::of(magic) }
+}
+
+/// What the file system under a directory is, and whether it is known to exchange names.
+pub(super) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
+    let magic = fs::fstatfs(dir)?.f_type as u64;
+    Ok((fs_kind_of(magic), is_known_to_exchange(magic)))
+}
+
+fn is_known_to_exchange(magic: u64) -> bool {
+    const KNOWN: [u64; 7] = [
+        0xef53,      // ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // btrfs
+        0x0102_1994, // tmpfs
+        0x794c_7630, // overlay, as far as its upper layer is one of these
+        0xf2f5_2010, // F2FS
+        0xca45_1a4e, // bcachefs
+    ];
+    // statfs fields are signed on some architectures and 32 bits wide.
+    KNOWN.contains(&(magic & 0xffff_ffff))
 }

@@ -5,7 +5,7 @@
 //! logs it and can make it fail; without the feature that code does not exist.
 
 /// Performs one state-changing call, by way of the recorder where there is one.
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 macro_rules! record {
     ($op:expr, $call:expr) => {{
         #[allow(unused_imports)]
@@ -13,7 +13,7 @@ macro_rules! record {
         crate::sys::record::perform(|| $op, || $call)
     }};
 }
-#[cfg(not(feature = "crash_testing"))]
+#[cfg(all(unix, not(all(feature = "crash_testing", target_os = "linux"))))]
 macro_rules! record {
     ($op:expr, $call:expr) => {
         crate::sys::perform(|| $call)
@@ -21,16 +21,16 @@ macro_rules! record {
 }
 
 /// A function of its own, so that a `?` in the call ends the call and not its caller.
-#[cfg(not(feature = "crash_testing"))]
+#[cfg(all(unix, not(all(feature = "crash_testing", target_os = "linux"))))]
 #[inline(always)]
 fn perform<T>(call: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     call()
 }
 
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 pub(crate) mod record;
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod health;
 #[cfg(target_os = "linux")]
 mod journal;
@@ -38,20 +38,29 @@ mod journal;
 mod linux;
 #[cfg(unix)]
 mod lock;
+#[cfg(target_vendor = "apple")]
+mod macos;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
 mod sets;
 #[cfg(feature = "signals")]
 mod signals;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod tree;
 #[cfg(unix)]
 mod unix;
+#[cfg(not(target_os = "linux"))]
+mod unordered;
+#[cfg(windows)]
+mod windows;
 #[cfg(target_os = "linux")]
 mod write_out;
 
-#[cfg(target_os = "linux")]
+#[cfg(not(any(target_os = "linux", target_vendor = "apple", windows)))]
+compile_error!("durafile knows Linux, macOS and Windows");
+
+#[cfg(unix)]
 pub(crate) use health::Volume;
 #[cfg(target_os = "linux")]
 pub(crate) use journal::*;
@@ -61,15 +70,19 @@ pub(crate) use lock::Share;
 pub(crate) use process::{Process, boot_id, host_name, name_space, uptime};
 #[cfg(feature = "signals")]
 pub(crate) use signals::cancel_on_termination;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub(crate) use tree::{absolute, copy_times, std_file};
 #[cfg(unix)]
 pub(crate) use unix::*;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use unordered::*;
+#[cfg(windows)]
+pub(crate) use windows::*;
 
 /// Wraps the body of a new thread, so that it records where the thread that starts it does.
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 pub(crate) use record::inherit;
-#[cfg(not(feature = "crash_testing"))]
+#[cfg(not(all(feature = "crash_testing", target_os = "linux")))]
 pub(crate) fn inherit<T>(body: impl FnOnce() -> T) -> impl FnOnce() -> T {
     body
 }
@@ -80,6 +93,8 @@ pub(crate) enum Kind {
     File,
     Dir,
     Symlink,
+    /// Windows has no such things in directories.
+    #[cfg_attr(windows, allow(dead_code))]
     Other,
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{self, AtFlags, FlockOperation};
 use rustix::io::Errno;
 
-use super::unix::{locked, rename_new};
+use super::unix::{locked, mode_of, rename_new};
 use super::{Dir, Kind, Lock};
 
 impl Dir {
@@ -49,7 +49,7 @@ impl Dir {
     }
 
     pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
-        record!(Op::SetDirMode { dir: self, mode }, Ok(fs::fchmod(self, fs::Mode::from_raw_mode(mode))?))
+        record!(Op::SetDirMode { dir: self, mode }, Ok(fs::fchmod(self, mode_of(mode))?))
     }
 
     /// Adds permission bits to a directory that can't be opened for lack of them.
@@ -58,7 +58,7 @@ impl Dir {
         if stat.kind != Kind::Dir {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let mode = fs::Mode::from_raw_mode(stat.mode | bits);
+        let mode = mode_of(stat.mode | bits);
         Ok(fs::chmodat(self, name, mode, AtFlags::empty())?)
     }
 

@@ -5,11 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
-use rustix::io::Errno;
+use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Timestamps, Uid};
 
-use super::linux::stat_fd;
-use super::{Dir, Existing, File, Stat};
+use super::{Dir, Existing, File, Stat, stat_fd};
 
 impl Dir {
     /// This directory as something that has metadata.
@@ -38,35 +36,22 @@ impl Dir {
         }
     }
 
-    /// Opens whatever is at a path for reading. Links are followed as long as they stay beneath
-    /// this directory; before Linux 5.6, not at all.
-    pub(crate) fn open_within(&self, path: &Path) -> io::Result<(OwnedFd, Stat)> {
-        const FLAGS: OFlags =
-            OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
-        const TRIES: usize = 128;
-        let within = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
-        for _ in 0..TRIES {
-            match fs::openat2(self, path, FLAGS, Mode::empty(), within) {
-                // Something was renamed meanwhile, and a link goes upwards.
-                Err(Errno::AGAIN) => {}
-                Err(Errno::NOSYS | Errno::PERM) => return self.open_without_links(path, FLAGS),
-                opened => return with_stat(opened),
-            }
-        }
-        Err(Errno::AGAIN.into())
-    }
-
-    fn open_without_links(&self, path: &Path, flags: OFlags) -> io::Result<(OwnedFd, Stat)> {
+    /// Opens whatever is at a path below this directory for reading; no link on the way is followed.
+    pub(super) fn open_without_links(&self, path: &Path) -> io::Result<(OwnedFd, Stat)> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => &self.open_beneath(parent)?,
             _ => self,
         };
-        with_stat(fs::openat(parent, name, flags | OFlags::NOFOLLOW, Mode::empty()))
+        with_stat(fs::openat(parent, name, TO_READ | OFlags::NOFOLLOW, Mode::empty()))
     }
 }
 
-fn with_stat(opened: rustix::io::Result<OwnedFd>) -> io::Result<(OwnedFd, Stat)> {
+/// Without waiting for a FIFO or taking a terminal.
+pub(super) const TO_READ: OFlags =
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+pub(super) fn with_stat(opened: rustix::io::Result<OwnedFd>) -> io::Result<(OwnedFd, Stat)> {
     let fd = opened?;
     let stat = stat_fd(fd.as_fd())?;
     Ok((fd, stat))
@@ -96,20 +81,6 @@ impl File {
         // One that may not be read, or is gone again, is none that could be kept.
         let read = |name: std::ffi::CString| Some((name.clone(), self.xattr(&name).ok()?));
         Ok(Existing { stat, xattrs: names.into_iter().filter_map(read).collect() })
-    }
-
-    /// Lets this empty file share the content of another. False where that can't be had.
-    pub(crate) fn share_content_of(&self, other: &File) -> io::Result<bool> {
-        #[cfg(feature = "crash_testing")]
-        if super::record::current().is_some() {
-            // The recorder has no word for it.
-            return Ok(false);
-        }
-        match fs::ioctl_ficlone(self, other) {
-            Ok(()) => Ok(true),
-            Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => Err(e.into()),
-            Err(_) => Ok(false),
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Handles and system calls on Unix.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
@@ -14,6 +16,8 @@ use crate::ErrorKind;
 
 #[cfg(target_os = "linux")]
 pub(crate) use super::linux::*;
+#[cfg(target_vendor = "apple")]
+pub(crate) use super::macos::*;
 
 /// An open directory; everything happens relative to one.
 #[derive(Debug)]
@@ -194,7 +198,7 @@ impl Dir {
         if !self.syncable {
             return Ok(false);
         }
-        match record!(Op::SyncDir { dir: self }, sync_fd(self.fd.as_fd())) {
+        match record!(Op::SyncDir { dir: self }, sync_dir_fd(self.fd.as_fd())) {
             Err(e) if cannot_sync(&e) => Ok(false),
             synced => synced.map(|()| true),
         }
@@ -274,6 +278,11 @@ impl File {
         ))
     }
 
+    /// Whatever is open can be synced.
+    pub(crate) fn can_be_synced(&self) -> bool {
+        true
+    }
+
     /// Makes content and metadata durable. Never called twice for the data of one save: after a
     /// failure the kernel may have dropped the dirty pages, and a second call would say `Ok`.
     pub(crate) fn sync(&self) -> io::Result<()> {
@@ -306,7 +315,7 @@ pub(super) fn locked(done: io::Result<()>) -> io::Result<Lock> {
     }
 }
 
-fn mode_of(mode: u32) -> Mode {
+pub(super) fn mode_of(mode: u32) -> Mode {
     Mode::from_raw_mode(mode as fs::RawMode)
 }
 
@@ -352,7 +361,7 @@ pub(super) fn read_value(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) 
 }
 
 /// The kind of an errno; see the table at [`ErrorKind`].
-pub(crate) fn kind_of_errno(e: &io::Error) -> Option<ErrorKind> {
+pub(crate) fn kind_of_code(e: &io::Error) -> Option<ErrorKind> {
     Some(match Errno::from_io_error(e)? {
         Errno::NOENT => ErrorKind::NotFound,
         Errno::ACCESS | Errno::PERM => ErrorKind::PermissionDenied,
@@ -416,6 +425,21 @@ pub(crate) fn is_forbidden(e: &io::Error) -> bool {
 /// What was a directory a moment ago is none any more.
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     matches!(Errno::from_io_error(e), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+}
+
+/// The permission bits that were asked for.
+pub(crate) fn mode_of_permissions(permissions: &Permissions) -> u32 {
+    permissions.mode() & 0o7777
+}
+
+/// For the owner only.
+pub(crate) fn private_permissions() -> Option<Permissions> {
+    Some(Permissions::from_mode(0o600))
+}
+
+/// A name that was written down as bytes.
+pub(crate) fn name_of_bytes(bytes: &[u8]) -> Option<&OsStr> {
+    Some(OsStr::from_bytes(bytes))
 }
 
 pub(crate) fn effective_uid() -> u32 {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use durafile::{AtomicDir, DirOptions, Durability, ErrorKind, TargetState, recover};
+use durafile::{AtomicDir, DirOptions, Durability, ErrorKind, recover};
 use fs_err as fs;
 
 use crate::support::{dir, expect_pass, job, names, refused, rerun, this_test};
@@ -50,7 +50,9 @@ fn a_live_writer_is_left_alone_by_recovery_and_a_dead_one_cleaned_up() {
     writer.write("a", "1").unwrap();
     let recovery = recover(home.path()).unwrap();
     assert!(recovery.is_clean());
-    assert_eq!(recovery.in_use().len(), 2, "stage and lock");
+    // On Windows the lock of the stage is a file beside it.
+    let expected = if cfg!(windows) { 3 } else { 2 };
+    assert_eq!(recovery.in_use().len(), expected, "stage and lock");
     writer.commit().unwrap();
     assert_eq!(names(home.path()), ["talk"]);
     assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "1");
@@ -69,7 +71,7 @@ fn count(target: &Path, times: usize) {
 
 #[test]
 fn of_many_processes_that_count_none_loses_a_step() {
-    const TIMES: usize = 200;
+    const TIMES: usize = if cfg!(windows) { 40 } else { 200 };
     let test = this_test!();
     if let Some((target, _)) = job(&test) {
         return count(&target, TIMES);
@@ -99,6 +101,7 @@ fn of_many_processes_that_count_none_loses_a_step() {
     assert_eq!(names(home.path()), ["talk"]);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn without_the_exchange_a_writer_that_may_not_fall_back_changes_nothing() {
     // A target that is a mount point can't be swapped in any way; see the overlay for the rest.
@@ -108,5 +111,5 @@ fn without_the_exchange_a_writer_that_may_not_fall_back_changes_nothing() {
     new.write("a", "1").unwrap();
     assert_eq!(new.commit().unwrap().durability(), crate::support::best(home.path()));
     let error = durafile::AtomicDir::create("/proc").unwrap_err();
-    assert_eq!((error.kind(), error.target()), (ErrorKind::Busy, TargetState::Unchanged));
+    assert_eq!((error.kind(), error.target()), (ErrorKind::Busy, durafile::TargetState::Unchanged));
 }

@@ -3,69 +3,99 @@
 //!
 //! `DURAFILE_TEST_DIR` moves all test directories to another file system; a test that the
 //! machine cannot run says `SKIPPED`, and fails instead when `DURAFILE_REQUIRE_ALL` is set.
-#![cfg(target_os = "linux")]
 // Clippy allows it in tests, but not in what they share.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
+#[cfg(target_os = "linux")]
 mod batch;
+#[cfg(target_os = "linux")]
 mod cancel;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_case;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_conformance;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_dirs;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_faults;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_kill;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_mutants;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_proof;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_random;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_sets;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_table;
+#[cfg(target_os = "linux")]
 mod dir_calls;
+#[cfg(target_os = "linux")]
 mod dir_model;
+#[cfg(target_os = "linux")]
 mod dir_overlay;
+#[cfg(target_os = "linux")]
 mod dir_rules;
+#[cfg(target_os = "linux")]
 mod dir_scale;
+#[cfg(target_os = "linux")]
 mod dir_snapshot;
 mod dir_writers;
+#[cfg(target_os = "linux")]
 mod filesystems;
+#[cfg(target_os = "linux")]
 mod health;
+#[cfg(target_os = "linux")]
 mod lock;
+#[cfg(target_os = "linux")]
 mod lock_limits;
+mod portable;
+mod portable_dirs;
+mod portable_killed;
+#[cfg(windows)]
+mod portable_windows;
+#[cfg(target_os = "linux")]
 mod property;
 mod races;
+#[cfg(target_os = "linux")]
 mod rules_content;
 mod rules_errors;
+#[cfg(target_os = "linux")]
 mod rules_links;
+#[cfg(target_os = "linux")]
 mod rules_machine;
+#[cfg(target_os = "linux")]
 mod rules_metadata;
+#[cfg(target_os = "linux")]
 mod rules_paths;
+#[cfg(target_os = "linux")]
 mod rules_xattrs;
+#[cfg(target_os = "linux")]
 mod save_program;
+#[cfg(target_os = "linux")]
 mod set_calls;
-#[cfg(feature = "signals")]
+#[cfg(all(feature = "signals", target_os = "linux"))]
 mod signals;
+#[cfg(target_os = "linux")]
 mod single_flush;
+#[cfg(target_os = "linux")]
 mod strace;
 // The same files in both builds: once is enough.
 #[cfg(feature = "crash_testing")]
 mod tidy;
+#[cfg(target_os = "linux")]
 mod trace;
+#[cfg(target_os = "linux")]
 mod trace_faults;
+#[cfg(target_os = "linux")]
 mod transaction;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_crash;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_random;
-#[cfg(feature = "crash_testing")]
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_record;

@@ -1,0 +1,26 @@
+//! Platforms on which no journal is relied on.
+
+use std::io;
+
+use super::{Dir, FsKind, Stat};
+
+/// The file systems that the crate knows more about: none here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Other,
+}
+
+/// There is no call that makes a whole file system durable and reports what went wrong.
+pub(crate) fn syncfs_reports_errors(_kind: FsKind) -> bool {
+    false
+}
+
+/// Never asked for, see [`syncfs_reports_errors`].
+pub(crate) fn sync_file_system(_dir: &Dir) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whatever can't be told counts as no.
+pub(crate) fn has_ordered_journal(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}

@@ -1,0 +1,342 @@
+//! Directories, by path.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::super::{Kind, Stat};
+use super::dir_lock::Held;
+use super::errors::link_in_the_way;
+use super::wait::{or_removed, patiently, remove, rename};
+use super::{Existing, File, Lock, Share, names, open};
+use crate::atomic::names::role_of;
+
+/// A directory; everything happens relative to one.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    anchor: Arc<Anchor>,
+    /// Below the anchor; empty for the anchor itself.
+    below: PathBuf,
+    held: Mutex<Option<Held>>,
+}
+
+/// A directory whose place is known.
+#[derive(Debug)]
+struct Anchor {
+    path: Mutex<PathBuf>,
+    /// What it was when it was opened, if its name may change while it is in use.
+    stat: Option<Stat>,
+}
+
+impl Anchor {
+    fn new(path: PathBuf, stat: Option<Stat>) -> Arc<Anchor> {
+        Arc::new(Anchor { path: Mutex::new(path), stat })
+    }
+
+    /// Where it is now.
+    fn path(&self) -> io::Result<PathBuf> {
+        let mut path = self.path.lock().unwrap_or_else(|broken| broken.into_inner());
+        let Some(stat) = self.stat else { return Ok(path.clone()) };
+        let is_it = |path: &Path| stat_path(path).is_ok_and(|found| found.id == stat.id);
+        if !is_it(&path) {
+            // Versions of a directory get names of ours, in the same place.
+            let parent = path.parent().ok_or(io::ErrorKind::NotFound)?;
+            let mut entries = fs::read_dir(parent)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+            let found = entries.find(|path| path.file_name().is_some_and(is_version) && is_it(path));
+            *path = found.ok_or(io::ErrorKind::NotFound)?;
+        }
+        Ok(path.clone())
+    }
+}
+
+fn is_version(name: &OsStr) -> bool {
+    role_of(name).is_some()
+}
+
+pub(super) fn stat_path(path: &Path) -> io::Result<Stat> {
+    open::stat(&patiently(|| open::to_inspect(path))?)
+}
+
+fn new_file(path: PathBuf) -> io::Result<File> {
+    let handle = patiently(|| or_removed(&path, open::to_create(&path)))?;
+    File::created(path, handle)
+}
+
+impl Dir {
+    /// Opens a directory by its path; the empty path is the current directory.
+    pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = fs::canonicalize(path)?;
+        match stat_path(&path)?.kind {
+            Kind::Dir => Ok(Dir::new(Anchor::new(path, None), PathBuf::new())),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn new(anchor: Arc<Anchor>, below: PathBuf) -> Dir {
+        Dir { anchor, below, held: Mutex::new(None) }
+    }
+
+    /// The same, relative to this directory.
+    pub(crate) fn open_at(&self, path: &Path) -> io::Result<Dir> {
+        if path.as_os_str().is_empty() {
+            return Ok(Dir::new(Arc::clone(&self.anchor), self.below.clone()));
+        }
+        Dir::open(&self.path()?.join(path))
+    }
+
+    /// Where it is now.
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        let mut path = self.anchor.path()?;
+        path.extend(&self.below);
+        Ok(path)
+    }
+
+    /// Where a name in it is, or a path below it.
+    pub(super) fn at(&self, name: &OsStr) -> io::Result<PathBuf> {
+        names::check(name)?;
+        let mut path = self.path()?;
+        path.extend(Path::new(name));
+        Ok(path)
+    }
+
+    /// Does something that looks at several things below, until the directory has not moved
+    /// meanwhile.
+    pub(super) fn steadily<T>(&self, look: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let path = self.path()?;
+            let seen = look(&path);
+            if self.path()? == path {
+                return seen;
+            }
+        }
+    }
+
+    /// Of one that is gone, what a handle would still tell.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        let found = self.path().and_then(|path| stat_path(&path));
+        match (found, self.anchor.stat) {
+            (Err(e), Some(stat))
+                if e.kind() == io::ErrorKind::NotFound && self.below.as_os_str().is_empty() =>
+            {
+                Ok(Stat { nlink: 0, ..stat })
+            }
+            (found, _) => found,
+        }
+    }
+
+    pub(crate) fn stat_at(&self, name: &OsStr) -> io::Result<Stat> {
+        stat_path(&self.at(name)?)
+    }
+
+    /// What a name leads to in the end.
+    pub(crate) fn stat_through(&self, path: &OsStr) -> io::Result<Stat> {
+        open::stat(&open::to_inspect_through(&self.at(path)?)?)
+    }
+
+    pub(crate) fn look(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<Existing> {
+        Ok(Existing { stat: self.stat_at(name)?, xattrs: Vec::new() })
+    }
+
+    pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {
+        fs::read_link(self.at(name)?)
+    }
+
+    /// Opens a file for reading, without following a link at its name.
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        let path = self.at(name)?;
+        let handle = patiently(|| or_removed(&path, open::to_read(&path)))?;
+        File::opened(path, handle, false)
+    }
+
+    /// The same for writing.
+    pub(crate) fn open_file_to_write(&self, name: &OsStr) -> io::Result<File> {
+        let path = self.at(name)?;
+        let handle = patiently(|| or_removed(&path, open::to_write(&path)))?;
+        File::opened(path, handle, true)
+    }
+
+    /// Opens a file that can be locked, and then written to.
+    pub(crate) fn open_file_to_lock(&self, name: &OsStr) -> io::Result<File> {
+        self.open_file(name)
+    }
+
+    /// Opens a directory below this one without following a link anywhere on the way.
+    pub(crate) fn open_beneath(&self, path: &Path) -> io::Result<Dir> {
+        self.steadily(|base| {
+            let mut at = base.to_owned();
+            for part in path.components() {
+                names::check(part.as_os_str())?;
+                at.push(part);
+                match stat_path(&at)?.kind {
+                    Kind::Dir => {}
+                    Kind::Symlink => return Err(link_in_the_way()),
+                    Kind::File | Kind::Other => return Err(io::ErrorKind::NotADirectory.into()),
+                }
+            }
+            Ok(())
+        })?;
+        let mut below = self.below.clone();
+        below.extend(path);
+        Ok(Dir::new(Arc::clone(&self.anchor), below))
+    }
+
+    /// Opens a directory in this one, not through a link. It is found again when it is renamed.
+    pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
+        let path = self.at(name)?;
+        let stat = stat_path(&path)?;
+        match stat.kind {
+            Kind::Dir => Ok(Dir::new(Anchor::new(path, Some(stat)), PathBuf::new())),
+            Kind::Symlink => Err(link_in_the_way()),
+            Kind::File | Kind::Other => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    /// There are no files without a name.
+    pub(crate) fn create_unnamed(&self, _mode: u32) -> io::Result<Option<File>> {
+        Ok(None)
+    }
+
+    /// Creates a file under a name that nothing has. It is locked from the start.
+    pub(crate) fn create_new(&self, name: &OsStr, _mode: u32) -> io::Result<File> {
+        new_file(self.at(name)?)
+    }
+
+    pub(crate) fn mkdir(&self, name: &OsStr, _mode: u32) -> io::Result<()> {
+        let path = self.at(name)?;
+        patiently(|| or_removed(&path, fs::create_dir(&path)))
+    }
+
+    /// Renames within this directory, replacing what is at `to`.
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_into(from, self, to)
+    }
+
+    /// Renames into another directory, replacing what is at `to`.
+    pub(crate) fn rename_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        rename(&self.at(from)?, &to_dir.at(to)?)
+    }
+
+    /// Renames within this directory unless something is at `to`.
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_new_into(from, self, to)
+    }
+
+    /// Only for directories, which a rename never puts in the place of a file or of a directory
+    /// with something in it; for files a second name does the same.
+    pub(crate) fn rename_new_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.at(from)?, to_dir.at(to)?);
+        if stat_path(&from)?.kind != Kind::Dir {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match stat_path(&to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => rename(&from, &to),
+            found => found.and(Err(io::ErrorKind::AlreadyExists.into())),
+        }
+    }
+
+    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.link_into(from, self, to)
+    }
+
+    /// A second name for a file, in another directory.
+    pub(crate) fn link_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        let (from, to) = (self.at(from)?, to_dir.at(to)?);
+        patiently(|| or_removed(&to, fs::hard_link(&from, &to)))
+    }
+
+    pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        remove(&self.at(name)?)
+    }
+
+    pub(crate) fn rmdir(&self, name: &OsStr) -> io::Result<()> {
+        let path = self.at(name)?;
+        patiently(|| or_removed(&path, fs::remove_dir(&path)))
+    }
+
+    /// No directory is durable here anyway, as far as anybody promises.
+    pub(crate) fn never_durable(self) -> Dir {
+        self
+    }
+
+    /// Whether `sync` has a chance.
+    pub(crate) fn can_be_synced(&self) -> bool {
+        false
+    }
+
+    /// There is no call for it.
+    pub(crate) fn sync(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// The names in this directory, in the order the system gives them, and what each is.
+    pub(crate) fn entries(&self) -> io::Result<impl Iterator<Item = io::Result<(OsString, Option<Kind>)>>> {
+        let entries: Vec<_> = self.steadily(|path| Ok(patiently(|| fs::read_dir(path))?.collect()))?;
+        Ok(entries.into_iter().map(|entry: io::Result<fs::DirEntry>| {
+            let entry = entry?;
+            let kind = entry.file_type().ok().map(|found| match found {
+                found if found.is_symlink() => Kind::Symlink,
+                found if found.is_dir() => Kind::Dir,
+                _ => Kind::File,
+            });
+            Ok((entry.file_name(), kind))
+        }))
+    }
+
+    /// Whether the caller may create names here can't be asked; the attempt tells.
+    pub(crate) fn may_change(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn add_mode(&self, _name: &OsStr, _bits: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes the exclusive lock that belongs to this open directory, without waiting. A shared one
+    /// that it has is given up for it.
+    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
+        self.lock_as(Share::Exclusive)
+    }
+
+    /// Takes a shared one, without waiting.
+    pub(crate) fn try_lock_shared(&self) -> io::Result<Lock> {
+        self.lock_as(Share::Shared)
+    }
+
+    fn lock_as(&self, share: Share) -> io::Result<Lock> {
+        let mut held = self.held();
+        if held.as_ref().is_some_and(|held| held.share() == share) {
+            return Ok(Lock::Held);
+        }
+        *held = None;
+        let found = self.path().and_then(|path| Ok((stat_path(&path)?, path)));
+        let (stat, path) = match found {
+            // Whoever takes the lock of something that is gone looks for that.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Held),
+            found => found?,
+        };
+        Ok(match Held::take(&path, stat.id, share)? {
+            Ok(taken) => {
+                *held = Some(taken);
+                Lock::Held
+            }
+            Err(why_not) => why_not,
+        })
+    }
+
+    /// Gives up the lock of this open directory.
+    pub(crate) fn unlock(&self) -> io::Result<()> {
+        *self.held() = None;
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
