@@ -1,28 +1,32 @@
 //! Goal: no sequence of saves, with any options, breaks a promise in a crash.
 //!
-//! Method: random programs of saves to a few paths, each through the whole enumeration, compared
+//! Method: random programs of saves and batches to a few paths, each through the whole enumeration, compared
 //! with a model of what each path may hold. A program that fails is shrunk. `DURAFILE_SEED`
 //! chooses other programs.
 
+use std::collections::BTreeSet;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use durafile::crash_testing::{Acked, CrashTest, Fault, Outcome, Report, ack};
-use durafile::{Durability, ErrorKind, WriteOptions};
+use durafile::{Batch, Durability, ErrorKind, SyncStrategy, WriteOptions};
 use fs_err as fs;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 const PATHS: [&str; 3] = ["a", "b", "folder/c"];
 const SIZES: [usize; 4] = [1, 100, 5_000, 14_000];
-const PROGRAMS: u32 = 160;
+const PROGRAMS: u32 = 100;
 /// What the proof as a whole must have tried at least.
 const STATES: usize = 10_000;
 
 #[derive(Clone, Debug)]
 struct Step {
     path: usize,
+    /// Saved together with it, as a batch.
+    others: Vec<usize>,
+    strategy: SyncStrategy,
     size: usize,
     durability: Durability,
     streamed: bool,
@@ -47,13 +51,23 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Durability::None),
     ];
     let rare = || prop::bool::weighted(0.2);
-    (0..PATHS.len(), 0..SIZES.len(), durability, any::<bool>(), rare(), rare(), rare()).prop_map(
-        |(path, size, durability, streamed, create_new, skip_unchanged, same)| Step {
+    let strategy = prop_oneof![Just(SyncStrategy::PerFile), Just(SyncStrategy::FileSystem)];
+    let others = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec(0..PATHS.len(), 1..4),
+    ];
+    let what = (0..PATHS.len(), others, 0..SIZES.len());
+    let how = (strategy, durability, any::<bool>(), rare(), rare(), rare());
+    (what, how).prop_map(
+        |((path, others, size), (strategy, durability, streamed, create_new, skip_unchanged, same))| Step {
             path,
+            // Such a batch ends at the first that exists: another program.
+            create_new: create_new && others.is_empty(),
+            others,
+            strategy,
             size: SIZES[size],
             durability,
             streamed,
-            create_new,
             skip_unchanged,
             same,
         },
@@ -88,13 +102,14 @@ impl Program {
         };
         let mut versions = [vec![initial(0)], vec![initial(1)], vec![initial(2)]];
         for (number, step) in self.steps.iter().enumerate() {
-            let of_path = &mut versions[step.path];
-            let now = of_path.last().unwrap().content.clone();
-            if step.create_new && now.is_some() {
-                continue;
+            for path in step.paths() {
+                let now = versions[path].last().unwrap().content.clone();
+                if step.create_new && now.is_some() {
+                    continue;
+                }
+                let content = Some(now.filter(|_| step.same).unwrap_or_else(|| self.content(number)));
+                versions[path].push(Version { step: number + 1, content, durability: step.durability });
             }
-            let content = now.filter(|_| step.same).unwrap_or_else(|| self.content(number));
-            of_path.push(Version { step: number + 1, content: Some(content), durability: step.durability });
         }
         versions
     }
@@ -102,10 +117,16 @@ impl Program {
     fn run(&self, dir: &Path) -> Outcome {
         let versions = self.versions();
         for (number, step) in self.steps.iter().enumerate() {
-            let version = versions[step.path].iter().find(|version| version.step == number + 1);
-            let content = version.and_then(|version| version.content.clone());
-            let content = content.unwrap_or_else(|| self.content(number));
-            match step.save(&dir.join(PATHS[step.path]), &content) {
+            let content = |path: usize| {
+                let version = versions[path].iter().find(|version| version.step == number + 1);
+                let content = version.and_then(|version| version.content.clone());
+                content.unwrap_or_else(|| self.content(number))
+            };
+            let saved = match step.others.is_empty() {
+                true => step.save(&dir.join(PATHS[step.path]), &content(step.path)),
+                false => step.save_all(dir, content),
+            };
+            match saved {
                 Err(e) if step.create_new && e.kind() == ErrorKind::AlreadyExists => {}
                 saved => saved?,
             }
@@ -135,11 +156,28 @@ impl Program {
 }
 
 impl Step {
-    fn save(&self, path: &Path, content: &[u8]) -> durafile::Result<()> {
-        let options = WriteOptions::new()
+    /// Each once.
+    fn paths(&self) -> BTreeSet<usize> {
+        self.others.iter().copied().chain([self.path]).collect()
+    }
+
+    fn options(&self) -> WriteOptions {
+        WriteOptions::new()
             .durability(self.durability)
             .create_new(self.create_new)
-            .skip_unchanged(self.skip_unchanged);
+            .skip_unchanged(self.skip_unchanged)
+    }
+
+    fn save_all(&self, dir: &Path, content: impl Fn(usize) -> Vec<u8>) -> durafile::Result<()> {
+        let mut batch = Batch::new().options(self.options()).sync(self.strategy);
+        for path in self.paths() {
+            batch.write(dir.join(PATHS[path]), content(path))?;
+        }
+        batch.commit().map(drop)
+    }
+
+    fn save(&self, path: &Path, content: &[u8]) -> durafile::Result<()> {
+        let options = self.options();
         if !self.streamed {
             return options.write(path, content).map(drop);
         }
@@ -165,7 +203,7 @@ fn explore(program: &Program) -> Result<Report, TestCaseError> {
         }
         Ok(())
     };
-    let mut test = CrashTest::new(|dir| program.run(dir)).initial(prepare).max_states(150);
+    let mut test = CrashTest::new(|dir| program.run(dir)).initial(prepare).max_states(150).journaled(true);
     if program.named_staging {
         let errno = rustix::io::Errno::NOTSUP.raw_os_error();
         test = test.fault(Fault::Refuse { name: "create unnamed", errno });

@@ -78,6 +78,8 @@ mod rules_xattrs;
 mod save_program;
 #[cfg(target_os = "linux")]
 mod set_calls;
+#[cfg(target_os = "linux")]
+mod set_kill;
 #[cfg(all(feature = "signals", target_os = "linux"))]
 mod signals;
 #[cfg(target_os = "linux")]
