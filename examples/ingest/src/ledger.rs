@@ -133,10 +133,10 @@ impl Ledger {
         self.connection.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 
-    /// A recording came in. That it is known already changes nothing.
+    /// A recording came in. The worker may have been quicker, and not known what it is called.
     pub(crate) fn received(&self, id: &RecordingId, name: &str) -> Outcome {
         let insert = "INSERT INTO recordings (id, name, state, received) VALUES (?1, ?2, 'waiting', ?3)
-                      ON CONFLICT (id) DO NOTHING";
+                      ON CONFLICT (id) DO UPDATE SET name = excluded.name";
         self.connection().execute(insert, params![id.as_str(), name, now()])?;
         Ok(())
     }
