@@ -60,7 +60,12 @@ enum Passed {
 
 async fn pass_on(stream: &mut BodyDataStream, idle: Duration, send: mpsc::Sender<Piece>) -> Passed {
     loop {
-        let piece = match timeout(idle, stream.next()).await {
+        let next = tokio::select! {
+            // The disk may give up while the client takes its time.
+            () = send.closed() => return Passed::Refused,
+            next = timeout(idle, stream.next()) => next,
+        };
+        let piece = match next {
             Err(_) => return Passed::Broken(Refusal::stalled()),
             Ok(Some(Err(e))) => {
                 return Passed::Broken(Refusal::client_gone().because(e));

@@ -17,8 +17,8 @@ fn long_recording(service: &Service, id: &str, seconds: u32) {
     fs::rename(path, service.data.join("inbox").join(format!("{id}.wav"))).unwrap();
 }
 
-fn in_hand(service: &Service, stage: &str) {
-    until("it is in hand", || (service.status()["current"]["stage"] == stage).then_some(()));
+fn in_hand(service: &Service, id: &str) {
+    until("it is in hand", || (service.status()["current"]["id"] == id).then_some(()));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn work_in_hand_is_finished_within_the_grace_period_and_no_more_is_taken() {
     let home = dir();
     let service = Service::start(home.path(), &["--poll", "0.1", "--grace", "80"]);
     long_recording(&service, "a-first", 600);
-    in_hand(&service, "decode");
+    in_hand(&service, "a-first");
     service.post("/recordings?name=z-second", &wav(1.0, 1)).id();
     let (status, log) = service.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -53,7 +53,7 @@ fn work_that_takes_longer_waits_for_the_next_run() {
     let home = dir();
     let service = Service::start(home.path(), &["--poll", "0.1", "--grace", "0.1"]);
     long_recording(&service, "long", 7000);
-    in_hand(&service, "decode");
+    in_hand(&service, "long");
     let (status, log) = service.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(names(&home.path().join("inbox")), ["long.wav"]);
@@ -133,7 +133,7 @@ fn a_second_signal_ends_it_at_once() {
     let home = dir();
     let mut service = Service::start(home.path(), &["--poll", "0.1", "--grace", "3000"]);
     long_recording(&service, "long", 7000);
-    in_hand(&service, "decode");
+    in_hand(&service, "long");
     service.signal(Signal::TERM);
     until("it is stopping", || service.log().contains("stopping").then_some(()));
     service.signal(Signal::TERM);
@@ -154,7 +154,7 @@ fn the_heartbeat_tells_a_live_service_from_a_dead_one() {
     until("it is alive", || (alive("60") == Some(0)).then_some(()));
     // A long stage is no death.
     long_recording(&service, "long", 7000);
-    in_hand(&service, "decode");
+    in_hand(&service, "long");
     let before = fs::read(&heartbeat).unwrap();
     until("it beats while it works", || (fs::read(&heartbeat).unwrap() != before).then_some(()));
     service.kill();
