@@ -193,7 +193,16 @@ fn exit_code_of(kind: ErrorKind) -> u8 {
 }
 
 fn is_of_the_disk(kind: ErrorKind) -> bool {
-    !matches!(kind, ErrorKind::Serialize | ErrorKind::InvalidPath | ErrorKind::TooLarge | ErrorKind::Corrupt)
+    matches!(
+        kind,
+        ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::Unsupported
+            | ErrorKind::Io
+    )
 }
 
 fn disk_kind(e: &io::Error) -> ErrorKind {

@@ -36,14 +36,15 @@ impl Stop {
         self.0.changed.notify_all();
     }
 
-    /// Sleeps until there may be something to do.
-    pub(crate) fn wait(&self, longest: Duration) {
-        self.pause(longest, |state| state.stopping || state.nudged).nudged = false;
+    /// Sleeps until there may be something to do. Whether it was woken.
+    pub(crate) fn wait(&self, longest: Duration) -> bool {
+        let mut state = self.pause(longest, |state| state.stopping || state.nudged);
+        std::mem::take(&mut state.nudged) || state.stopping
     }
 
-    /// Sleeps; only the end of the service wakes it.
-    pub(crate) fn sleep(&self, time: Duration) {
-        drop(self.pause(time, |state| state.stopping));
+    /// Sleeps; only the end of the service wakes it. Whether it did.
+    pub(crate) fn sleep(&self, time: Duration) -> bool {
+        self.pause(time, |state| state.stopping).stopping
     }
 
     fn pause(&self, longest: Duration, enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
@@ -64,6 +65,19 @@ impl Stop {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+}
+
+/// A long pause of which `alive` is told every second; `pause` says whether it was woken.
+pub(crate) fn linger(time: Duration, alive: impl Fn(), pause: impl Fn(Duration) -> bool) {
+    const TICK: Duration = Duration::from_secs(1);
+    let began = Instant::now();
+    loop {
+        alive();
+        let left = time.saturating_sub(began.elapsed());
+        if left.is_zero() || pause(left.min(TICK)) {
+            return;
+        }
     }
 }
 

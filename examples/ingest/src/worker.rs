@@ -1,6 +1,6 @@
 //! The watcher: takes each recording of the inbox once, whoever else looks there.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::layout::{Layout, RecordingId};
 use crate::ledger::{Entry, State};
 use crate::pipeline::{Job, Observer};
 use crate::service::Service;
+use crate::stop::linger;
 
 /// After so many a recording is set aside.
 const ATTEMPTS: u32 = 2;
@@ -37,6 +38,8 @@ pub(crate) struct Worker {
     heartbeat: Heartbeat,
     last_beat: Cell<Option<Instant>>,
     last_sweep: Cell<Option<Instant>>,
+    /// The recording at which the last round came to a halt.
+    stuck: RefCell<Option<RecordingId>>,
 }
 
 impl Worker {
@@ -47,6 +50,7 @@ impl Worker {
             heartbeat: Heartbeat::new(path),
             last_beat: Cell::default(),
             last_sweep: Cell::default(),
+            stuck: RefCell::default(),
         }
     }
 
@@ -59,7 +63,7 @@ impl Worker {
             match self.round() {
                 Ok(0) => {
                     service.now().held_up = None;
-                    service.stop.wait(service.config.poll);
+                    linger(service.config.poll, || self.alive(), |time| service.stop.wait(time));
                 }
                 Ok(_) => service.now().held_up = None,
                 Err(e) => self.hold_up(&e),
@@ -73,26 +77,25 @@ impl Worker {
         if before != Some(e.kind()) {
             tracing::error!(error = e.kind(), cause = e.chain(), "no work can be done; trying again");
         }
-        let ends = Instant::now() + self.service.config.retry_delay;
-        while let left @ 1.. = ends.saturating_duration_since(Instant::now()).as_millis() {
-            if self.service.stop.is_stopping() {
-                return;
-            }
-            self.alive();
-            self.service.stop.sleep(Duration::from_millis(left.min(1000) as u64));
-        }
+        let pause = self.service.config.retry_delay;
+        linger(pause, || self.alive(), |time| self.service.stop.sleep(time));
     }
 
     /// One look at the inbox; how many recordings were settled.
     fn round(&self) -> Outcome<usize> {
         let mut settled = 0;
-        for id in Layout::recordings(&self.service.layout.inbox())? {
+        let mut waiting = Layout::recordings(&self.service.layout.inbox())?;
+        // The one that nothing could be done for comes last: it may be the only one.
+        let after = self.stuck.borrow().as_ref().map_or(0, |stuck| waiting.partition_point(|id| id <= stuck));
+        waiting.rotate_left(after);
+        for id in waiting {
             if self.service.stop.is_stopping() {
                 break;
             }
             self.alive();
             let fate = self.take(&id);
             self.service.now().current = None;
+            self.stuck.replace(fate.is_err().then_some(id));
             if fate? == Fate::Settled {
                 settled += 1;
                 self.service.now().held_up = None;
@@ -136,7 +139,7 @@ impl Worker {
             attempts.set(attempts.get() + 1);
             self.attempt(id, held, attempts.get())
         };
-        let stop = self.service.stop.clone();
+        let (stop, heartbeat) = (self.service.stop.clone(), self.heartbeat.clone());
         let again = ExponentialBuilder::default()
             .with_min_delay(self.service.config.retry_delay)
             .with_max_delay(self.service.config.retry_delay * 8)
@@ -144,7 +147,7 @@ impl Worker {
             .with_jitter();
         let result = attempt
             .retry(again)
-            .sleep(move |pause| stop.sleep(pause))
+            .sleep(move |pause| linger(pause, || drop(heartbeat.beat()), |time| stop.sleep(time)))
             .when(|e| e.remedy() == Remedy::Retry && !self.service.stop.is_stopping())
             .notify(|e, pause| {
                 tracing::warn!(%id, error = e.kind(), cause = e.chain(), ?pause, "trying again");

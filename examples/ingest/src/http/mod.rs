@@ -9,10 +9,12 @@ mod status;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::failure::{Failure, Outcome};
 use crate::service::Service;
@@ -48,9 +50,23 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .with_state(site)
 }
 
+/// Requests that may wait for the disk at the same time, uploads apart. More of them wait for these: a
+/// disk that hangs must not use up all threads.
+static WAITING: Semaphore = Semaphore::const_new(32);
+
+/// How long they wait before they are refused.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Work that may wait for the disk goes to a thread where that harms nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Answer<T> {
-    match tokio::task::spawn_blocking(work).await {
+    let Ok(Ok(place)) = timeout(PATIENCE, WAITING.acquire()).await else {
+        return Err(Refusal::from(Failure::TimedOut("wait for the disk")));
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    match work.await {
         Ok(result) => result.map_err(Failure::into),
         Err(e) => Err(Refusal::broken().because(e)),
     }

@@ -34,6 +34,14 @@ impl Refusal {
         self
     }
 
+    /// The cause goes to the log; the word for it remains.
+    pub(crate) fn logged(&self) -> &'static str {
+        if let Some(cause) = &self.cause {
+            tracing::warn!(error = self.kind, cause, "refused");
+        }
+        self.kind
+    }
+
     pub(crate) fn bad_id() -> Refusal {
         let message =
             "That is no name for a recording: use lower-case letters, digits and hyphens, 80 at most.";
@@ -128,9 +136,7 @@ fn status_of(kind: &str) -> StatusCode {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        if let Some(cause) = &self.cause {
-            tracing::warn!(error = self.kind, cause, "refused");
-        }
+        self.logged();
         let mut body = json!({ "error": self.kind, "message": self.message });
         if !self.missing.is_empty() {
             body["missing"] = self.missing.into();

@@ -12,14 +12,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::refusal::{Answer, Refusal};
-use super::{Site, blocking};
+use super::refusal::Answer;
+use super::{PATIENCE, Site, blocking};
+use crate::failure::Failure;
 use crate::layout::Layout;
 use crate::ledger::Counts;
 use crate::service::Now;
 
-/// A disk that does not answer in this time is not healthy.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Each look costs flushes: who asks more often gets the last answer.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -76,14 +75,10 @@ pub(crate) async fn filesystem(State(site): State<Site>) -> (StatusCode, Json<Va
 pub(crate) async fn health(State(site): State<Site>) -> (StatusCode, Json<Value>) {
     let health = site.checkup.health(&site).await;
     let service = site.service.clone();
-    let ledger = timeout(PATIENCE, tokio::task::spawn_blocking(move || service.ledger.counts())).await;
-    let ledger = match ledger {
-        Ok(Ok(Ok(_))) => None,
-        Ok(Ok(Err(e))) => {
-            tracing::warn!(error = e.kind(), cause = e.chain(), "the ledger is not healthy");
-            Some(e.kind())
-        }
-        _ => Some("no_answer"),
+    let ledger = match timeout(PATIENCE, blocking(move || service.ledger.counts())).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(e)) => Some(e.logged()),
+        Err(_) => Some("no_answer"),
     };
     let healthy = ledger.is_none() && health.as_ref().is_some_and(|health| health.healthy);
     let body = json!({
@@ -120,7 +115,7 @@ pub(crate) async fn status(State(site): State<Site>) -> Answer<Json<Status>> {
     });
     let (waiting, chunk_sets, counts) = match timeout(PATIENCE, count).await {
         Ok(counted) => counted?,
-        Err(_) => return Err(Refusal::from(crate::failure::Failure::TimedOut("count"))),
+        Err(_) => return Err(Failure::TimedOut("count").into()),
     };
     let service = &site.service;
     Ok(Json(Status {

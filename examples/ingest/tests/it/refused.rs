@@ -38,6 +38,11 @@ fn head(stream: &mut impl Read) -> String {
 }
 
 fn nothing_is_kept(service: &Service) {
+    nothing_waits(service);
+    assert_eq!(service.get("/recordings").json(), serde_json::json!([]));
+}
+
+fn nothing_waits(service: &Service) {
     until("nothing of it is kept", || names(&service.data.join("inbox")).is_empty().then_some(()));
     no_remnants(&service.data);
     // The unnamed files too are given back.
@@ -47,7 +52,6 @@ fn nothing_is_kept(service: &Service) {
         let staged = |path: std::path::PathBuf| path.starts_with(service.data.join("inbox"));
         (!open.filter_map(leads).any(staged)).then_some(())
     });
-    assert_eq!(service.get("/recordings").json(), serde_json::json!([]));
 }
 
 #[test]
@@ -61,13 +65,6 @@ fn a_recording_that_is_too_large_is_refused_whatever_is_declared() {
     send_pieces(&mut stream, 3 * LIMIT).unwrap();
     assert!(head(&mut stream).starts_with("HTTP/1.1 413 "));
 
-    // A declared length that would fit is all that is read as the body, whatever follows.
-    let mut stream = service.connect();
-    stream.write_all(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n").unwrap();
-    let _ = stream.write_all(&vec![7; 3 * LIMIT]);
-    let said = answer(&mut stream);
-    assert!(said.starts_with("HTTP/1.1 404 ") && said.contains("HTTP/1.1 400 "), "{said}");
-
     // One that is far too long, of which no more comes than the limit.
     let mut stream = service.connect();
     stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").unwrap();
@@ -78,6 +75,20 @@ fn a_recording_that_is_too_large_is_refused_whatever_is_declared() {
     nothing_is_kept(&service);
     // Exactly the limit fits.
     service.post("/recordings?name=fits", &vec![7; LIMIT]).id();
+}
+
+#[test]
+fn what_follows_the_declared_length_is_no_part_of_the_recording() {
+    let home = dir();
+    let service = Service::start(home.path(), &LIMITED);
+    let mut stream = service.connect();
+    stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n").unwrap();
+    // Ended by us, or reset by the service.
+    let _ = stream.write_all(&vec![7; 3 * LIMIT]);
+    let failed = home.path().join("failed");
+    let name = until("it is set aside as too small", || names(&failed).pop());
+    assert_eq!(fs::read(failed.join(name)).unwrap(), [7; 10]);
+    nothing_waits(&service);
 }
 
 #[test]

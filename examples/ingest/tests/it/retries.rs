@@ -5,7 +5,9 @@ use durafile::AtomicDir;
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::support::{Service, count, dir, header, ledger, names, run, sha256, sparse_wav, until, wav};
+use crate::support::{
+    Service, count, dir, header, ledger, names, no_remnants, run, sha256, sparse_wav, until, wav,
+};
 
 const QUICK: [&str; 4] = ["--retry-delay", "0.2", "--poll", "0.1"];
 
@@ -128,6 +130,40 @@ fn what_seems_to_kill_the_service_is_set_aside() {
     let data = home.path().to_str().unwrap();
     assert!(run(&["retry", "poison", "--data", data]).status.success());
     assert_eq!(service.settled("poison")["state"], "done");
+}
+
+#[test]
+fn a_recording_that_nothing_can_be_done_for_keeps_no_other_waiting() {
+    let home = dir();
+    let _service = Service::start(home.path(), &QUICK);
+    // The folder in which the first of them belongs is occupied.
+    fs::create_dir_all(home.path().join("done/a-stuck.wav/occupied")).unwrap();
+    for id in ["a-stuck", "b-fine", "c-fine"] {
+        fs::write(home.path().join("new"), wav(1.0, id.len() as u64 + u64::from(id.as_bytes()[0]))).unwrap();
+        fs::rename(home.path().join("new"), home.path().join("inbox").join(format!("{id}.wav"))).unwrap();
+    }
+    until("the others are put away", || {
+        (names(&home.path().join("done")) == ["a-stuck.wav", "b-fine.wav", "c-fine.wav"]).then_some(())
+    });
+    assert_eq!(names(&home.path().join("inbox")), ["a-stuck.wav"]);
+    fs::remove_dir_all(home.path().join("done/a-stuck.wav")).unwrap();
+    until("and then the first", || names(&home.path().join("inbox")).is_empty().then_some(()));
+}
+
+/// What a service leaves that is killed while it publishes a result.
+#[test]
+fn half_a_result_of_a_dead_service_is_removed_at_the_start() {
+    let home = dir();
+    Service::start(home.path(), &[]).terminate();
+    let draft = AtomicDir::create(home.path().join("results/abc")).unwrap();
+    let name = draft.staging().to_owned();
+    draft.discard().unwrap();
+    fs::create_dir(&name).unwrap();
+    fs::write(name.join("result.json"), "{").unwrap();
+    let service = Service::start(home.path(), &[]);
+    no_remnants(home.path());
+    assert_eq!(service.status()["settled_at_start"]["removed"], 1);
+    assert!(service.log().contains("removed the rest of an interrupted save"));
 }
 
 /// Each state that a kill between the ledger and the move may leave.
