@@ -235,3 +235,39 @@ fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_lets_no_content_be_done_twice() {
+        let home = tempfile::tempdir().unwrap();
+        // Two services.
+        let open = |service| Ledger::open(&home.path().join("ledger.sqlite"), service).unwrap();
+        let (one, two) = (open("one"), open("two"));
+        let ids = ["a", "b"].map(|id| RecordingId::parse(id).unwrap());
+        for (ledger, id) in [(&one, &ids[0]), (&two, &ids[1])] {
+            ledger.received(id, "name").unwrap();
+            ledger.begin(id).unwrap();
+            ledger.done(id, "same", 1.0, 1).unwrap();
+        }
+        let states = ids.map(|id| one.find(&id).unwrap().unwrap().state);
+        assert_eq!(states, [State::Done, State::Duplicate]);
+        assert_eq!(two.done_as("same").unwrap().as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_is_settled_is_not_begun_again() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&home.path().join("ledger.sqlite"), "one").unwrap();
+        let id = RecordingId::parse("a").unwrap();
+        assert_eq!(ledger.begin(&id).unwrap().starts, 1);
+        assert_eq!(ledger.begin(&id).unwrap().starts, 2, "the first was cut short");
+        ledger.put_back(&id).unwrap();
+        ledger.done(&id, "x", 1.0, 1).unwrap();
+        ledger.failed(&id, &Failure::Cancelled, 1).unwrap();
+        let entry = ledger.begin(&id).unwrap();
+        assert_eq!((entry.state, entry.starts), (State::Done, 0));
+    }
+}

@@ -115,3 +115,39 @@ async fn drain(mut stream: BodyDataStream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const PIECES: usize = 1000;
+
+    #[tokio::test]
+    async fn the_network_is_read_no_faster_than_the_disk_takes_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        let read = Arc::new(AtomicUsize::new(0));
+        let counter = read.clone();
+        let pieces = (0..PIECES).map(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(Bytes::from_static(&[7; 100]))
+        });
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let (ready, wait) = std::sync::mpsc::channel::<()>();
+        let target = path.clone();
+        let slow_disk = move || {
+            wait.recv().unwrap();
+            AtomicFile::create(target)
+        };
+        let upload = tokio::spawn(receive(body, Duration::from_secs(60), slow_disk));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let taken = read.load(Ordering::SeqCst);
+        assert!(taken > 0 && taken <= QUEUE + 2, "{taken}");
+        ready.send(()).unwrap();
+        upload.await.unwrap().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap().len(), PIECES * 100);
+    }
+}

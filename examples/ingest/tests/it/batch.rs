@@ -42,7 +42,7 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
     let services = [Service::start(data, &options), Service::start(data, &options)];
     send_all(&services);
     let [mut victim, other] = services;
-    let mut hit = 0;
+    let (mut hit, mut logs) = (0, Vec::new());
     for kill in 1..=KILLS {
         until("it is in the middle of the work", || (done(data) >= kill * 30).then_some(()));
         // While it works on something, so that there is something to be left.
@@ -51,7 +51,7 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
             hit += u64::from(busy);
             (busy || done(data) == ALL).then_some(())
         });
-        victim.kill();
+        logs.push(victim.kill());
         victim = Service::start(data, &options);
     }
     assert!(hit > 0, "no kill fell into the work");
@@ -67,14 +67,27 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
     assert!(workers >= 2, "{workers}");
 
     for service in [victim, other] {
-        assert!(service.terminate().0.success());
+        let (status, log) = service.terminate();
+        assert!(status.success());
+        logs.push(log);
     }
+    check_logs(&logs);
     let last = Service::start(data, &options);
     no_remnants(data);
     assert!(names(&data.join("locks")).is_empty());
     assert!(names(&data.join("failed")).is_empty());
     assert_eq!(last.status()["done"], ALL);
     assert!(last.terminate().0.success());
+}
+
+/// The locks kept the services apart: nobody did again what another one had done.
+fn check_logs(logs: &[String]) {
+    let lines = logs.iter().flat_map(|log| log.lines());
+    let done: Vec<_> = lines.filter_map(|line| line.split_once("done id=")).map(|(_, id)| id).collect();
+    let ids: HashSet<_> = done.iter().map(|rest| rest.split(' ').next()).collect();
+    assert_eq!(done.len(), ids.len(), "some were done twice");
+    assert!(ids.len() as u64 > ALL - KILLS - 1, "{}", ids.len());
+    assert!(!logs.concat().contains("skipped"));
 }
 
 fn check_ledger(data: &Path) {

@@ -9,7 +9,9 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::support::{PROGRAM, Service, dir, is_root, names, no_remnants, open_to_all, skip, until, wav};
+use crate::support::{
+    PROGRAM, Service, dir, header, is_root, names, no_remnants, open_to_all, skip, until, wav,
+};
 
 const SMALL: [&str; 6] = ["--min-free", "1000000", "--poll", "0.1", "--retry-delay", "0.2"];
 
@@ -57,15 +59,16 @@ fn a_full_disk_is_said_and_the_service_goes_on_when_there_is_room() {
     no_remnants(&disk);
     fs::remove_file(filler).unwrap();
 
-    // Room for the recording, and none for its result.
-    let content = wav(60.0, 3);
-    let filler = fill(&disk, content.len() as u64 + 6 * 4096);
+    // Room for the recording, the locks and the ledger's journal; none for a result of two hours.
+    let content = two_hours();
+    let filler = fill(&disk, content.len() as u64 + 11 * 4096);
     let id = service.post("/recordings?name=stuck", &content).id();
     let why = until("no work can be done", || {
         let status = service.get("/ingest/status").json();
         status["held_up"].as_str().map(str::to_owned)
     });
-    assert!(["storage_full", "ledger"].contains(&&*why), "{why}");
+    assert_eq!(why, "storage_full");
+    assert!(service.log().contains("results"), "the result should have been what did not fit");
     assert_eq!(names(&disk.join("inbox")), [format!("{id}.wav")], "it waits");
     assert!(names(&disk.join("failed")).is_empty(), "it is not its fault");
     fs::remove_file(filler).unwrap();
@@ -75,6 +78,13 @@ fn a_full_disk_is_said_and_the_service_goes_on_when_there_is_room() {
     until("nothing is left over", || names(&disk.join("inbox")).is_empty().then_some(()));
     no_remnants(&disk);
     assert!(service.terminate().0.success());
+}
+
+/// Small for its length: a hundred samples a second.
+fn two_hours() -> Vec<u8> {
+    let mut file = header(100, 1, 8, 700_000);
+    file.extend((0..700_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8));
+    file
 }
 
 fn chmod(path: &Path, mode: u32) {

@@ -156,7 +156,8 @@ fn the_heartbeat_tells_a_live_service_from_a_dead_one() {
     long_recording(&service, "long", 7000);
     in_hand(&service, "long");
     let before = fs::read(&heartbeat).unwrap();
-    until("it beats while it works", || (fs::read(&heartbeat).unwrap() != before).then_some(()));
+    until("it beats", || (fs::read(&heartbeat).unwrap() != before).then_some(()));
+    assert_eq!(service.status()["current"]["id"], "long", "it beat only after the work");
     service.kill();
     until("it is dead", || (alive("1.5") == Some(1)).then_some(()));
 }

@@ -205,9 +205,11 @@ impl Service {
         (status, self.log())
     }
 
-    pub(crate) fn kill(mut self) {
+    /// SIGKILL; what it had said by then.
+    pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.log()
     }
 }
 
