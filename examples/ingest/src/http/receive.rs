@@ -145,7 +145,7 @@ mod tests {
         let upload = tokio::spawn(receive(body, Duration::from_secs(60), slow_disk));
         tokio::time::sleep(Duration::from_millis(100)).await;
         let taken = read.load(Ordering::SeqCst);
-        assert!(taken > 0 && taken <= QUEUE + 2, "{taken}");
+        assert!(taken > 0 && taken < 20, "{taken}");
         ready.send(()).unwrap();
         upload.await.unwrap().unwrap();
         assert_eq!(std::fs::read(&path).unwrap().len(), PIECES * 100);
