@@ -106,12 +106,7 @@ fn an_upload_under_way_may_end_and_one_that_does_not_is_dropped() {
             .unwrap();
         stream.write_all(half).unwrap();
     }
-    until("both are being received", || {
-        let open = fs::read_dir(format!("/proc/{}/fd", service.pid())).unwrap();
-        let inbox = home.path().join("inbox");
-        let leads = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-        (leads.filter(|path| path.starts_with(&inbox) && *path != inbox).count() == 2).then_some(())
-    });
+    until("both are being received", || (service.receiving() == 2).then_some(()));
     service.signal(Signal::TERM);
     until("it is stopping", || service.log().contains("stopping").then_some(()));
     streams[0].write_all(rest).unwrap();

@@ -190,6 +190,15 @@ impl Service {
         stream
     }
 
+    /// How many recordings are on their way to the disk: files of the inbox, most without a name, that
+    /// are open for it.
+    pub(crate) fn receiving(&self) -> usize {
+        let inbox = fs::canonicalize(&self.data).unwrap().join("inbox");
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let leads = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        leads.filter(|path| path.starts_with(&inbox) && *path != inbox).count()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
