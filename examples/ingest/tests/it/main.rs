@@ -11,6 +11,7 @@ mod batch;
 mod chunks;
 mod faults;
 mod health;
+mod kill;
 mod oneshot;
 mod page;
 mod refused;
