@@ -3,8 +3,12 @@
 //! recordings, SIGKILL at moments that the work itself chooses, then the ledger and the tree are read.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use durafile::DirSnapshot;
 use fs_err as fs;
 use serde_json::Value;
 
@@ -42,6 +46,11 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
     let services = [Service::start(data, &options), Service::start(data, &options)];
     send_all(&services);
     let [mut victim, other] = services;
+    let ended = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (results, ended) = (data.join("results"), ended.clone());
+        std::thread::spawn(move || read_all_the_time(&results, &ended))
+    };
     let (mut hit, mut logs) = (0, Vec::new());
     for kill in 1..=KILLS {
         until("it is in the middle of the work", || (done(data) >= kill * 30).then_some(()));
@@ -57,6 +66,8 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
     assert!(hit > 0, "no kill fell into the work");
     until("all is done", || (done(data) == ALL).then_some(()));
     until("all is put away", || names(&data.join("inbox")).is_empty().then_some(()));
+    ended.store(true, Ordering::SeqCst);
+    assert!(reader.join().unwrap() > ALL, "the reader saw little");
     check_ledger(data);
     check_results(data);
     assert!(count(data, "state != 'done'") == 0);
@@ -78,6 +89,20 @@ fn two_hundred_recordings_are_done_exactly_once_while_a_service_is_killed() {
     assert!(names(&data.join("failed")).is_empty());
     assert_eq!(last.status()["done"], ALL);
     assert!(last.terminate().0.success());
+}
+
+/// Whatever is under the name of a result is whole, at every moment. How many were looked at.
+fn read_all_the_time(results: &Path, ended: &AtomicBool) -> u64 {
+    let mut looks = 0;
+    while !ended.load(Ordering::SeqCst) {
+        for name in names(results).into_iter().filter(|name| !durafile::is_remnant(name)) {
+            let result = DirSnapshot::open(results.join(&name)).unwrap();
+            assert_eq!(result.entries().unwrap(), ["result.json", "waveform.png"].map(PathBuf::from));
+            looks += 1;
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    looks
 }
 
 /// The locks kept the services apart: nobody did again what another one had done.
