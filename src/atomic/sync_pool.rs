@@ -66,10 +66,7 @@ impl Pool {
             Job::WriteOut(_) => self.threads.len() + 1,
             _ => job.len(),
         };
-        let mut state = self.shared.lock();
-        while state.pending > most {
-            state = self.shared.wait(&self.shared.done, state);
-        }
+        let mut state = self.shared.help(most);
         if let Some(failed) = state.failed.take() {
             return Err(failed);
         }
@@ -95,13 +92,7 @@ impl Pool {
     /// Helps until everything that was submitted is done. After a failure nothing more is
     /// synced; of several failures the first file's is returned.
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
-        let mut state = self.shared.lock();
-        while state.pending > 0 {
-            state = match state.queue.pop_front() {
-                Some(job) => self.shared.perform(state, job),
-                None => self.shared.wait(&self.shared.done, state),
-            };
-        }
+        let mut state = self.shared.help(0);
         state.failed.take().map_or(Ok(()), Err)
     }
 }
@@ -129,6 +120,19 @@ impl Shared {
 
     fn wait<'a>(&self, on: &Condvar, state: Guard<'a>) -> Guard<'a> {
         on.wait(state).unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// Does what others would do, until no more than `most` files are pending. There may be no
+    /// others.
+    fn help(&self, most: usize) -> Guard<'_> {
+        let mut state = self.lock();
+        while state.pending > most {
+            state = match state.queue.pop_front() {
+                Some(job) => self.perform(state, job),
+                None => self.wait(&self.done, state),
+            };
+        }
+        state
     }
 
     fn serve(&self) {

@@ -104,6 +104,31 @@ fn a_batch_syncs_each_file_once_or_the_file_system_and_each_directory_once() {
 }
 
 #[test]
+fn a_set_of_any_size_is_saved_where_no_thread_can_be_had() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    let work = |home: &Path, case: &str| {
+        // The only one.
+        std::thread::spawn(|| ()).join().unwrap();
+        marked(|| {
+            let options = WriteOptions::new().single_flush(case == "single_flush");
+            let mut batch = Batch::new().options(options);
+            for n in 0..300 {
+                batch.write(home.join(n.to_string()), "x").unwrap();
+            }
+            assert_eq!(batch.commit().unwrap().len(), 300);
+        });
+    };
+    let no_threads = ["-e", "inject=clone,clone3:error=EAGAIN:when=2+"];
+    for case in ["Auto", "single_flush"] {
+        let Some((calls, home)) = run(&this_test!(), case, &no_threads, &work) else { return };
+        assert_eq!(names(home.path()).len(), 300, "{case}");
+        assert!(calls.count("clone3") + calls.count("clone") > 0, "{case}: none was asked for");
+    }
+}
+
+#[test]
 fn what_is_unchanged_is_synced_under_every_strategy() {
     if job(&this_test!()).is_none() && !strace::works() {
         return;
