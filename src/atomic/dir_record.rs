@@ -71,7 +71,7 @@ impl SwapRecord {
         let options = WriteOptions::new().create_new(true).durability(durability);
         let options = WriteOptions { permissions: sys::private_permissions(), ..options };
         let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
-        let target = Target { dir, name, path: path.to_owned(), existing: None, followed: false };
+        let target = Target::new(dir, name, path);
         let mut staged = Staged::create(target, &options)?;
         staged.stream.write_whole(&self.encode())?;
         staged.publish(&options)

@@ -29,8 +29,7 @@ const CONTENT: [u8; 4096] = [b'd'; 4096];
 /// what a kill at the wrong moment leaves.
 pub(crate) fn probe(dir: &Arc<Dir>, volume: &Volume, path: &Path) -> Result<Abilities> {
     let name = names::fresh(Role::Stage);
-    let target =
-        Target { dir: Arc::clone(dir), name, path: path.to_owned(), existing: None, followed: false };
+    let target = Target::new(Arc::clone(dir), name, path);
     let mut staged = Staged::create(target, &WriteOptions::new())?;
     staged.stream.write_whole(&CONTENT)?;
     let failed = |operation| move |e| Error::io(operation, path, e);

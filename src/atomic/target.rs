@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::options::{Symlinks, WriteOptions};
-use crate::sys::{self, Dir, Existing, Kind, Stat};
+use crate::sys::{self, Dir, Existing, File, Kind, Stat};
 use crate::{Error, ErrorKind, Result};
 
 /// As many links as the kernel follows.
@@ -21,11 +21,20 @@ pub(crate) struct Target {
     pub(crate) path: PathBuf,
     /// The regular file (or, under [`Symlinks::Replace`], link) that stands there now.
     pub(crate) existing: Option<Existing>,
+    /// Keeps the blocks of what is replaced from new owners until the rename is durable: ext4 with
+    /// `data=writeback` gives them away as soon as they are free (`ext4_mb_clear_bb`), and a power cut
+    /// would bring the old name back with other files' bytes.
+    _held: Option<Arc<File>>,
     /// A link led here, so that `dir` isn't the parent that the path names.
     pub(crate) followed: bool,
 }
 
 impl Target {
+    /// A name in a directory, not looked at yet.
+    pub(crate) fn new(dir: Arc<Dir>, name: OsString, path: &Path) -> Target {
+        Target { dir, name, path: path.to_owned(), existing: None, _held: None, followed: false }
+    }
+
     /// Opens the parent, follows links as the options say, and refuses what can't be replaced.
     pub(crate) fn resolve(path: &Path, options: &WriteOptions) -> Result<Target> {
         Target::resolve_in(path, options, None)
@@ -42,8 +51,7 @@ impl Target {
             Some(dir) => Arc::clone(dir),
             None => Arc::new(open_parent(path, parent_path, options.create_parents)?),
         };
-        let (name, path_buf) = (name.to_owned(), path.to_owned());
-        let mut target = Target { dir, name, path: path_buf, existing: None, followed: false };
+        let mut target = Target::new(dir, name.to_owned(), path);
         target.look(options)?;
         if options.create_new && target.existing.is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "create", path));
@@ -55,9 +63,9 @@ impl Target {
 
     /// Looks at what stands at the name.
     pub(crate) fn look(&mut self, options: &WriteOptions) -> Result<()> {
-        self.existing = match self.dir.look(&self.name, !options.forget_metadata) {
-            Ok(existing) => Some(existing),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        (self.existing, self._held) = match self.dir.look_and_hold(&self.name, !options.forget_metadata) {
+            Ok((existing, held)) => (Some(existing), held.map(Arc::new)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => (None, None),
             Err(e) => return Err(Error::io("inspect", &self.path, e)),
         };
         Ok(())

@@ -103,24 +103,35 @@ fn stat_without_statx(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::R
 }
 
 impl Dir {
-    /// Looks at one inode, so that stat and attributes belong together.
     pub(crate) fn look(&self, name: &OsStr, with_xattrs: bool) -> io::Result<Existing> {
+        self.look_and_hold(name, with_xattrs).map(|(existing, _)| existing)
+    }
+
+    /// Looks at one inode, so that stat and attributes belong together. As long as the handle is
+    /// open, a file keeps its blocks, whatever becomes of its name.
+    pub(crate) fn look_and_hold(
+        &self,
+        name: &OsStr,
+        with_xattrs: bool,
+    ) -> io::Result<(Existing, Option<File>)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(self, name, flags, Mode::empty())?;
         let stat = stat_fd(fd.as_fd())?;
-        if !with_xattrs || stat.kind != Kind::File {
-            return Ok(Existing { stat, xattrs: Vec::new() });
-        }
+        let wanted = with_xattrs && stat.kind == Kind::File;
+        let xattrs = if wanted { self.xattrs_at(&fd, name, &stat)? } else { Vec::new() };
+        Ok((Existing { stat, xattrs }, Some(File { fd })))
+    }
+
+    fn xattrs_at(&self, fd: &OwnedFd, name: &OsStr, stat: &Stat) -> io::Result<Xattrs> {
         let by_proc = proc_path(fd.as_fd());
-        let xattrs = match read_names(|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
-            Ok(names) => read_all(names, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer))?,
+        match read_names(|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
+            Ok(names) => read_all(names, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
             Err(e) if Errno::from_io_error(&e) == Some(Errno::NOENT) => {
-                self.xattrs_without_proc(name, stat.id)?
+                self.xattrs_without_proc(name, stat.id)
             }
-            Err(e) if no_xattrs(&e) => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        Ok(Existing { stat, xattrs })
+            Err(e) if no_xattrs(&e) => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
     }
 
     fn xattrs_without_proc(&self, name: &OsStr, id: FileId) -> io::Result<Xattrs> {

@@ -79,6 +79,15 @@ impl Dir {
         Ok(Existing { stat, xattrs: Vec::new() })
     }
 
+    /// The same. Nothing has to be held: a file system here does not give blocks away early.
+    pub(crate) fn look_and_hold(
+        &self,
+        name: &OsStr,
+        with_xattrs: bool,
+    ) -> io::Result<(Existing, Option<File>)> {
+        Ok((self.look(name, with_xattrs)?, None))
+    }
+
     /// Opens whatever is at a path for reading; links are not followed.
     pub(crate) fn open_within(&self, path: &Path) -> io::Result<(OwnedFd, Stat)> {
         self.open_without_links(path)

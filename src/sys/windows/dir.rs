@@ -140,6 +140,15 @@ impl Dir {
         Ok(Existing { stat: self.stat_at(name)?, xattrs: Vec::new() })
     }
 
+    /// The same. A handle would be in the way of the rename.
+    pub(crate) fn look_and_hold(
+        &self,
+        name: &OsStr,
+        with_xattrs: bool,
+    ) -> io::Result<(Existing, Option<File>)> {
+        Ok((self.look(name, with_xattrs)?, None))
+    }
+
     pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {
         fs::read_link(self.at(name)?)
     }
