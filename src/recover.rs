@@ -204,7 +204,8 @@ impl Walk<'_> {
     ) -> Result<()> {
         let base = self.root.join(folder);
         let settled = match settled {
-            Err(e) if crate::sys::is_forbidden(&e) => {
+            // Refused by the system, or by us: somebody else has put something in the way.
+            Err(e) if crate::sys::is_forbidden(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
                 self.found.unreadable.extend(names.map(|name| base.join(name)));
                 return Ok(());
             }

@@ -45,30 +45,34 @@ mod op {
 const KEEP_SIZE_PUNCH: u32 = 0x01 | 0x02;
 const ZERO_RANGE: u32 = 0x10;
 
-struct Request {
-    message: Vec<u8>,
+pub struct Request {
+    pub message: Vec<u8>,
     /// For a flush: what had been answered when it came in.
     answered: usize,
 }
 
 impl Request {
-    fn u32(&self, at: usize) -> u32 {
+    pub fn new(message: Vec<u8>) -> Request {
+        Request { message, answered: 0 }
+    }
+
+    pub fn u32(&self, at: usize) -> u32 {
         u32::from_ne_bytes(std::array::from_fn(|n| self.message.get(at + n).copied().unwrap_or(0)))
     }
 
-    fn u64(&self, at: usize) -> u64 {
+    pub fn u64(&self, at: usize) -> u64 {
         u64::from_ne_bytes(std::array::from_fn(|n| self.message.get(at + n).copied().unwrap_or(0)))
     }
 
-    fn opcode(&self) -> u32 {
+    pub fn opcode(&self) -> u32 {
         self.u32(4)
     }
 
-    fn node(&self) -> u64 {
+    pub fn node(&self) -> u64 {
         self.u64(16)
     }
 
-    fn body(&self) -> usize {
+    pub fn body(&self) -> usize {
         40
     }
 }
@@ -114,7 +118,7 @@ fn again(e: Errno) -> Result<usize, Errno> {
     if e == Errno::INTR { Ok(0) } else { Err(e) }
 }
 
-fn reply(request: &Request, error: i32, data: &[u8]) -> Vec<u8> {
+pub fn reply(request: &Request, error: i32, data: &[u8]) -> Vec<u8> {
     let length = 16 + data.len() as u32;
     let mut message = Vec::with_capacity(length as usize);
     message.extend(length.to_ne_bytes());
@@ -176,7 +180,7 @@ fn answer(device: &mut dyn Device, request: &Request) -> Result<Option<Vec<u8>>,
     }
 }
 
-fn words(words: &[u64]) -> Vec<u8> {
+pub fn words(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 

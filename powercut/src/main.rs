@@ -25,6 +25,10 @@ mod file_system;
 #[cfg(target_os = "linux")]
 mod fuse;
 #[cfg(target_os = "linux")]
+mod mirror;
+#[cfg(target_os = "linux")]
+mod mirror_ops;
+#[cfg(target_os = "linux")]
 mod noise;
 #[cfg(target_os = "linux")]
 mod operation;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::{self, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dir_draft::{Below, Draft, open, open_parent};
@@ -13,9 +13,6 @@ use crate::dir::Carry;
 use crate::options::WriteOptions;
 use crate::sys::{self, Dir, File, FileId, Kind};
 use crate::{CancelToken, Error, ErrorKind, Result};
-
-/// What a copy reads at once.
-const CHUNK: usize = 256 << 10;
 
 /// Smaller files are copied faster than they are made to share blocks.
 const WORTH_SHARING: u64 = 64 << 10;
@@ -174,27 +171,9 @@ impl Porter<'_> {
         Ok(())
     }
 
-    /// What reads as zeros is left out: it reads as zeros all the same.
     fn copy_content(&self, original: &File, copy: File, rel: &Path) -> Result<File> {
-        let path = self.draft.path_of(rel);
-        let fail = |e| Error::io("carry over", &path, e);
-        let mut stream = Stream::new(copy, &path, self.options.into());
-        let mut chunk = vec![0; CHUNK];
-        let mut len = 0;
-        loop {
-            let read = original.read_at(&mut chunk, len).map_err(fail)?;
-            let Some(data) = chunk.get(..read).filter(|data| !data.is_empty()) else { break };
-            len += read as u64;
-            if data.iter().all(|&byte| byte == 0) {
-                stream.seek(SeekFrom::Start(len)).map_err(fail)?;
-            } else {
-                stream.write(data)?;
-            }
-        }
-        stream.finish()?;
-        if stream.len() < len {
-            stream.file().truncate(len).map_err(fail)?;
-        }
+        let mut stream = Stream::new(copy, &self.draft.path_of(rel), self.options.into());
+        stream.copy_from(original, "carry over")?;
         Ok(stream.into_file())
     }
 

@@ -75,13 +75,17 @@ pub(crate) fn settle_pending(target: &DirTarget) -> Result<()> {
     let (dir, name) = (&target.parent, SwapRecord::name_for(&target.name));
     let fail = |e| Error::io("complete the interrupted save of", &target.path, e);
     let refuse = |kind| Err(Error::new(kind, "complete the interrupted save of", &target.path));
+    if dir.stat_at(&name).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    // Looked at first: what somebody planted there may not be to open.
+    if !is_trusted(dir, &name).map_err(fail)? {
+        return refuse(ErrorKind::PermissionDenied);
+    }
     let file = match dir.open_file(&name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(fail)?,
     };
-    if !is_trusted(dir, &name).map_err(fail)? {
-        return refuse(ErrorKind::PermissionDenied);
-    }
     match SwapRecord::read(&name, &file).map_err(fail)? {
         Err(Unusable::Corrupt) => refuse(ErrorKind::Corrupt),
         Err(Unusable::Unknown) => refuse(ErrorKind::Unsupported),
@@ -105,15 +109,15 @@ struct Desk<'a> {
 
 impl Desk<'_> {
     fn settle_record(&mut self, name: &OsStr, found: &Found) -> io::Result<()> {
-        let file = match self.dir.open_file(name) {
-            Err(e) if sys::is_gone(&e) => return Ok(()),
-            opened => opened?,
-        };
         if !is_trusted(self.dir, name)? {
             // Not ours; but it may be what somebody made of ours.
             self.keeps_trees = true;
             return Ok(());
         }
+        let file = match self.dir.open_file(name) {
+            Err(e) if sys::is_gone(&e) => return Ok(()),
+            opened => opened?,
+        };
         if self.judge.is_young(self.dir, name)? {
             self.keeps_trees = true;
             self.settled.in_use.push(name.into());
@@ -136,6 +140,11 @@ impl Desk<'_> {
         let lock = match WriterLock::take(self.dir, &record.target, Duration::ZERO) {
             // Only age can tell whether the writer lives, and has told.
             Err(e) if e.kind() == io::ErrorKind::Unsupported && !self.judge.min_age.is_zero() => None,
+            // Somebody else has put something where the lock belongs.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                self.settled.unreadable.push(name.into());
+                return Ok(());
+            }
             Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
             Ok(Some(lock)) => Some(lock),
             Ok(None) | Err(_) => {

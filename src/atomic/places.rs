@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names::Role;
+use super::publish::link_or_drop;
 use super::stage;
 use super::stage_dir::{StageDir, name_of};
 use super::sync_set::{How, Wish};
@@ -182,12 +183,10 @@ impl Places {
         };
         let number = stage.fresh_number();
         let name = name_of(number);
-        let file = match target.dir.create_unnamed(mode)? {
-            Some(file) if file.can_be_linked(&target.dir) => {
-                file.link_as(stage.dir(), &name)?;
-                file
-            }
-            _ => {
+        let unnamed = target.dir.create_unnamed(mode)?.filter(|file| file.can_be_linked(&target.dir));
+        let file = match unnamed.map_or(Ok(None), |file| link_or_drop(file, stage.dir(), &name))? {
+            Some(file) => file,
+            None => {
                 // Nobody else may open it before owner and group are right.
                 let mode = if target.existing.is_some() { mode & 0o700 } else { mode };
                 let (temporary, file, _) = stage::create_named(target, mode)?;

@@ -81,8 +81,7 @@ impl Plan {
         let mut record = Reader::open(KIND, record)?;
         let mut plan = Plan { stage: record.name()?.to_owned(), ..Plan::default() };
         plan.passing = record.name()?.to_owned();
-        let roles = [role_of(&plan.stage), role_of(&plan.passing)];
-        if roles != [Some(Role::Change), Some(Role::Stage)] && !plan.stage.is_empty() {
+        if role_of(&plan.passing) != Some(Role::Stage) {
             return Err(Unusable::Corrupt);
         }
         for _ in 0..record.number()? {
@@ -91,7 +90,13 @@ impl Plan {
         for _ in 0..record.number()? {
             plan.changes.push(decode_change(&mut record)?);
         }
-        if record.is_at_end() { Ok(plan) } else { Err(Unusable::Corrupt) }
+        if record.is_at_end() && plan.has_a_sound_stage() { Ok(plan) } else { Err(Unusable::Corrupt) }
+    }
+
+    /// It may be missing if nothing is put anywhere.
+    fn has_a_sound_stage(&self) -> bool {
+        let puts = self.changes.iter().any(|change| matches!(change.action, Action::Put { .. }));
+        role_of(&self.stage) == Some(Role::Change) || (self.stage.is_empty() && !puts)
     }
 }
 
@@ -137,12 +142,16 @@ mod tests {
         Plan { stage: fresh(Role::Change), passing: fresh(Role::Stage), dirs, changes }
     }
 
+    fn put(path: &str) -> Change {
+        let action = Action::Put { number: 7, content: Facts { ino: 1, size: 2, sum: 3 } };
+        Change { path: path.into(), before: None, action }
+    }
+
     #[test]
     fn a_plan_reads_back() {
         let before = Some(Fingerprint { ino: 4, seconds: 5, nanoseconds: 6, is_dir: false });
-        let put = Action::Put { number: 7, content: Facts { ino: 1, size: 2, sum: 3 } };
         let plan = plan(vec![
-            Change { path: "a/b/c".into(), before: None, action: put },
+            put("a/b/c"),
             Change { path: "d".into(), before, action: Action::Remove },
         ]);
         assert_eq!(Plan::decode(&plan.encode()), Ok(plan));
@@ -164,6 +173,9 @@ mod tests {
                 Plan { stage: name.into(), ..plan(Vec::new()) },
                 Plan { passing: name.into(), ..plan(Vec::new()) },
                 Plan { stage: fresh(Role::Quarantined), ..plan(Vec::new()) },
+                // What is passing would be removed, without there being anything staged.
+                Plan { stage: OsString::new(), passing: name.into(), ..plan(Vec::new()) },
+                Plan { stage: OsString::new(), ..plan(vec![put("a")]) },
             ];
             for plan in bad {
                 assert_eq!(Plan::decode(&plan.encode()), Err(Unusable::Corrupt), "{plan:?}");

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::io;
 
 use super::names::{self, Role};
-use super::stage::{Staged, StagedName, TRIES};
-use super::sync_set::Wish;
+use super::stage::{Staged, StagedName, TRIES, create_with_name};
+use super::stream::Stream;
+use super::sync_set::{How, Wish};
 use crate::options::{Committed, Durability, WriteOptions};
 use crate::sys::{self, Dir, File, FileId, FsKind};
 use crate::{CancelToken, Error, ErrorKind, Result, TargetState};
@@ -25,7 +26,7 @@ impl Staged {
         let how = Wish::from(options).how(&self.target.dir, kind, &self.stat);
         self.finish(how, options)?;
         CancelToken::check(options.cancel.as_ref(), &self.target.path)?;
-        self.put_in_place(options, kind)?;
+        self.put_in_place(how, options, kind)?;
         let Staged { target, stream, .. } = self;
         // Closing gives up the lock, which would be in the way of the application's own.
         drop(stream);
@@ -43,19 +44,40 @@ impl Staged {
         Ok(Committed { durability: kind.limit(reached), unchanged: false })
     }
 
-    fn put_in_place(&mut self, options: &WriteOptions, kind: FsKind) -> Result<()> {
-        if options.create_new {
-            return self.create_target(kind);
-        }
-        if self.name.is_none() && self.target.existing.is_none() {
-            match self.link(&self.target.name, kind) {
-                // Somebody else created it meanwhile: then this save replaces that one.
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                linked => return linked,
+    fn put_in_place(&mut self, how: How, options: &WriteOptions, kind: FsKind) -> Result<()> {
+        if self.name.is_none() {
+            match self.link_unnamed(options.create_new, kind) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(e) if may_not_be_linked(e.kind()) => self.stage_again(how, options)?,
+                Err(e) => return Err(e),
             }
         }
-        self.give_name(kind)?;
-        self.rename(kind)
+        if options.create_new { self.create_target(kind) } else { self.rename(kind) }
+    }
+
+    /// Gives the unnamed file the target's name, where nothing may be replaced or nothing is there, else
+    /// one beside it. Is it the target's?
+    fn link_unnamed(&mut self, create_new: bool, kind: FsKind) -> Result<bool> {
+        if create_new || self.target.existing.is_none() {
+            match self.link(&self.target.name, kind) {
+                // Somebody else created it meanwhile: then this save replaces that one.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists && !create_new => {}
+                linked => return linked.map(|()| true),
+            }
+        }
+        self.give_name(kind).map(|()| false)
+    }
+
+    /// Once more, in a file that has a name from the start.
+    fn stage_again(&mut self, how: How, options: &WriteOptions) -> Result<()> {
+        let path = &self.target.path;
+        let created = create_with_name(&self.target, options);
+        let (name, file, stat) = created.map_err(|e| Error::io("create a file beside", path, e))?;
+        let mut stream = Stream::new(file, path, options.into());
+        stream.copy_from(self.file(), "read the staged file of")?;
+        (self.name, self.stream, self.stat) = (name, stream, stat);
+        self.finish(how, options)
     }
 
     /// Links the unnamed file; the name must be free.
@@ -65,9 +87,6 @@ impl Staged {
     }
 
     fn give_name(&mut self, kind: FsKind) -> Result<()> {
-        if self.name.is_some() {
-            return Ok(());
-        }
         // Before it has a name, so that no recovery can mistake it for an orphan.
         self.file().try_lock().map_err(|e| Error::io("lock the staged file of", &self.target.path, e))?;
         let mut error = io::Error::from(io::ErrorKind::AlreadyExists);
@@ -100,9 +119,7 @@ impl Staged {
 
     /// Creates the target's name, which must be free.
     fn create_target(&mut self, kind: FsKind) -> Result<()> {
-        let Some(from) = self.name.take() else {
-            return self.link(&self.target.name, kind);
-        };
+        let Some(from) = self.name.take() else { return Ok(()) };
         let dir = &self.target.dir;
         match dir.rename_new(from.as_name(), &self.target.name) {
             // Two names for a moment; dropping `from` removes the staged one.
@@ -130,6 +147,20 @@ impl Staged {
 
     fn outcome(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
         outcome(&self.target.dir, done, self.stat.id, name, kind.remote)
+    }
+}
+
+/// A file system, or what confines the process, has files without a name and no links for them: nothing
+/// was done, and a file with a name is the way.
+pub(crate) fn may_not_be_linked(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PermissionDenied | ErrorKind::Unsupported)
+}
+
+/// Gives an unnamed and empty file a name. None where that is refused: one with a name is the way then.
+pub(crate) fn link_or_drop(file: File, dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    match file.link_as(dir, name) {
+        Err(e) if may_not_be_linked(ErrorKind::of(&e)) => Ok(None),
+        linked => linked.map(|()| Some(file)),
     }
 }
 

@@ -104,14 +104,18 @@ pub(crate) type Created = (Option<StagedName>, File, Stat);
 /// Without a name where possible: then a crash leaves nothing, and nobody can have planted
 /// anything at the name.
 fn create_file(target: &Target, options: &WriteOptions) -> io::Result<Created> {
-    let mode = creation_mode(target, options);
-    if let Some(file) = target.dir.create_unnamed(mode)? {
+    if let Some(file) = target.dir.create_unnamed(creation_mode(target, options))? {
         if file.can_be_linked(&target.dir) {
             let stat = file.stat()?;
             return Ok((None, file, stat));
         }
     }
-    // It has a name from the start: nobody else may open it before owner and group are right.
+    create_with_name(target, options)
+}
+
+/// It has a name from the start: nobody else may open it before owner and group are right.
+pub(super) fn create_with_name(target: &Target, options: &WriteOptions) -> io::Result<Created> {
+    let mode = creation_mode(target, options);
     let keeps = metadata::is_needed(target.existing.as_ref(), options);
     create_named(target, if keeps { mode & 0o700 } else { mode })
 }

@@ -12,6 +12,9 @@ use crate::{CancelToken, Error, ErrorKind, Result};
 /// Smaller writes are gathered up to this size.
 const BUFFER: usize = 64 << 10;
 
+/// So much is copied at a time.
+const COPY: usize = 256 << 10;
+
 /// One write passes at most so much, so that nothing uninterruptible lasts long.
 const CHUNK: usize = 1 << 20;
 
@@ -87,6 +90,30 @@ impl Stream {
             _ => super::ruling::checksum(&self.file)?,
         };
         Ok(Facts { ino: crate::sys::lasting_ino(stat.id), size: stat.size, sum })
+    }
+
+    /// Takes over all that is in another file, and ends there. What reads as zeros is left out: it reads
+    /// as zeros all the same.
+    pub(crate) fn copy_from(&mut self, original: &File, operation: &'static str) -> Result<()> {
+        let path = self.path.clone();
+        let fail = |e| Error::io(operation, &path, e);
+        let mut chunk = vec![0; COPY];
+        let mut len = 0;
+        loop {
+            let read = original.read_at(&mut chunk, len).map_err(fail)?;
+            let Some(data) = chunk.get(..read).filter(|data| !data.is_empty()) else { break };
+            len += read as u64;
+            if data.iter().all(|&byte| byte == 0) {
+                self.seek(SeekFrom::Start(len)).map_err(fail)?;
+            } else {
+                self.write(data)?;
+            }
+        }
+        self.finish()?;
+        if self.len < len {
+            self.file.truncate(len).map_err(fail)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -115,7 +115,9 @@ impl Judge {
         // target, and the name is gone.
         match dir.stat_at(name) {
             Ok(now) if now.id == stat.id => Ok(held),
-            _ => Err(Ok(Verdict::Ignored)),
+            // Somebody uses it; or the file system doesn't know its own files.
+            Ok(_) => Err(Ok(Verdict::InUse)),
+            Err(_) => Err(Ok(Verdict::Ignored)),
         }
     }
 

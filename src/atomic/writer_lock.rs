@@ -80,8 +80,9 @@ impl WriterLock {
                 return Ok(Some(WriterLock { dir: Arc::clone(dir), name, _file: file }));
             }
         }
-        // The directory itself is gone, or the name changes hands all the time.
-        Err(io::ErrorKind::NotFound.into())
+        // The file system doesn't know its own files, or the directory itself is gone.
+        let is_there = dir.stat_at(&name).is_ok();
+        Err(if is_there { io::ErrorKind::Unsupported } else { io::ErrorKind::NotFound }.into())
     }
 }
 
@@ -95,10 +96,18 @@ impl Drop for WriterLock {
 /// Opens or creates the lock file, and refuses what somebody else may have put there.
 fn open(dir: &Dir, name: &OsStr) -> io::Result<File> {
     let file = match dir.create_new(name, 0o600) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => dir.open_file_to_lock(name)?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match dir.open_file_to_lock(name) {
+            // A link, a directory, a socket: none of ours, and opened for nobody.
+            Err(e) if is_planted(dir, name, &e) => return Err(io::ErrorKind::PermissionDenied.into()),
+            opened => opened?,
+        },
         created => created?,
     };
     let stat = file.stat()?;
     let ours = stat.kind == Kind::File && stat.uid == sys::effective_uid() && stat.nlink <= 1;
     if ours { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+fn is_planted(dir: &Dir, name: &OsStr, e: &io::Error) -> bool {
+    e.kind() != io::ErrorKind::NotFound && dir.stat_at(name).is_ok_and(|found| found.kind != Kind::File)
 }

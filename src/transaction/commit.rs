@@ -13,7 +13,9 @@ use crate::atomic::stage::StagedName;
 use crate::atomic::stage_dir::name_of;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::How;
-use crate::atomic::{Outcome, create_named_in, move_into_place, outcome_of_link, redo};
+use crate::atomic::{
+    Outcome, create_named_in, may_not_be_linked, move_into_place, outcome_of_link, redo,
+};
 use crate::options::Durability;
 use crate::staged_file::lock;
 use crate::sys::{self, Dir, File};
@@ -140,10 +142,19 @@ impl Transaction {
 
     /// Writes the record, complete and durable, and gives it its name.
     fn decide(&mut self, plan: &Plan) -> Result<OsString> {
+        match self.decide_by(plan, true) {
+            Err(e) if e.target() == TargetState::Unchanged && may_not_be_linked(e.kind()) => {
+                self.decide_by(plan, false)
+            }
+            decided => decided,
+        }
+    }
+
+    fn decide_by(&mut self, plan: &Plan, may_be_unnamed: bool) -> Result<OsString> {
         let path = self.path.clone();
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let journal = names::fresh(Role::Journal);
-        let unnamed = self.root.create_unnamed(0o600).map_err(write)?;
+        let unnamed = if may_be_unnamed { self.root.create_unnamed(0o600).map_err(write)? } else { None };
         let (name, file) = match unnamed.filter(|file| file.can_be_linked(&self.root)) {
             Some(file) => (None, file),
             None => create_named_in(&self.root, 0o600).map(|(name, file, _)| (name, file)).map_err(write)?,

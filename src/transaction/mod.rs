@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::atomic::creation_mode_of;
+use crate::atomic::{creation_mode_of, link_or_drop};
 use crate::atomic::names::Role;
 use crate::atomic::stage_dir::{StageDir, name_of};
 use crate::atomic::stream::Stream;
@@ -262,8 +262,9 @@ impl Transaction {
         if !is_root {
             if let Some(file) = parent.create_unnamed(mode)?.filter(|file| file.can_be_linked(parent)) {
                 let number = stage.fresh_number();
-                file.link_as(stage.dir(), &name_of(number))?;
-                return Ok((number, file));
+                if let Some(file) = link_or_drop(file, stage.dir(), &name_of(number))? {
+                    return Ok((number, file));
+                }
             }
         }
         stage.create_file(mode)

@@ -48,11 +48,15 @@ mod dir_writers;
 #[cfg(target_os = "linux")]
 mod filesystems;
 #[cfg(target_os = "linux")]
+mod full_disks;
+#[cfg(target_os = "linux")]
 mod health;
 #[cfg(target_os = "linux")]
 mod lock;
 #[cfg(target_os = "linux")]
 mod lock_limits;
+#[cfg(target_os = "linux")]
+mod operations;
 mod portable;
 mod portable_dirs;
 mod portable_killed;
