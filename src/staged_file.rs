@@ -50,9 +50,11 @@ impl Collected {
         }
     }
 
-    /// What was added is synced by somebody else, unless it is already.
+    /// What was added is synced by somebody else, unless it is already. A sync that has failed
+    /// is not forgotten: the kernel would not tell of it again.
     pub(crate) fn forget_unsynced(&mut self) {
-        self.set = SyncSet::default();
+        let failed = std::mem::take(&mut self.set).abandon();
+        self.failed = self.failed.take().or(failed);
     }
 
     /// Waits until everything that was added is durable. `path_of` tells which file a number is.
@@ -215,5 +217,32 @@ impl Seek for StagedFile {
     /// As for [`std::fs::File`]: beyond the end is allowed, and the gap reads as zeros.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.stream_mut()?.seek(to)
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+    use crate::sys::Dir;
+
+    /// One round shows it only if the threads get to work in time.
+    const ROUNDS: usize = 50;
+
+    #[test]
+    fn a_sync_that_failed_in_the_background_is_not_forgotten() {
+        let devices = Dir::open(Path::new("/dev")).unwrap();
+        let told = (0..ROUNDS).any(|_| {
+            let mut collected = Collected::default();
+            for tag in 0..22 {
+                // It has no sync.
+                let file = devices.open_file("null".as_ref()).unwrap();
+                collected.add(How::Together, tag, file);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            collected.forget_unsynced();
+            collected.finish(Path::new("."), |_| "file".into()).is_err()
+        });
+        assert!(told);
     }
 }

@@ -236,11 +236,9 @@ impl Stream {
     fn write_through(&mut self, data: &[u8]) -> Result<()> {
         for chunk in data.chunks(CHUNK) {
             self.go_on()?;
-            if let Err(e) = self.write_chunk(chunk) {
+            let written = self.write_chunk(chunk).and_then(|()| self.bound_dirty_data());
+            if let Err(e) = written {
                 return Err(self.fail(Error::io("write", &self.path, e)));
-            }
-            if self.limits.synced {
-                self.start_write_out();
             }
         }
         Ok(())
@@ -263,15 +261,18 @@ impl Stream {
         Ok(())
     }
 
-    fn start_write_out(&mut self) {
+    /// Starts to write what is new to the device, and waits for what was started before.
+    fn bound_dirty_data(&mut self) -> io::Result<()> {
         let length = self.start.saturating_sub(self.started);
-        if length >= WRITE_OUT {
-            if let Some(before) = self.started.checked_sub(length) {
-                self.file.write_out(before, length, true);
-            }
-            self.file.write_out(self.started, length, false);
-            self.started = self.start;
+        if length < WRITE_OUT || !self.limits.synced {
+            return Ok(());
         }
+        if let Some(before) = self.started.checked_sub(length) {
+            self.file.write_out(before, length, true)?;
+        }
+        self.file.write_out(self.started, length, false)?;
+        self.started = self.start;
+        Ok(())
     }
 }
 

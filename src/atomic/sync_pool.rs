@@ -55,6 +55,8 @@ struct State {
     /// Files in the queue or under way.
     pending: usize,
     failed: Option<Failed>,
+    /// Something failed: nothing more is begun.
+    stopped: bool,
     over: bool,
 }
 
@@ -94,6 +96,15 @@ impl Pool {
     pub(super) fn finish(&mut self) -> Result<(), Failed> {
         let mut state = self.shared.help(0);
         state.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits for what is under way, and does no more.
+    pub(super) fn abandon(mut self) -> Option<Failed> {
+        let mut state = self.shared.lock();
+        let waiting: usize = state.queue.drain(..).map(|job| job.len()).sum();
+        state.pending -= waiting;
+        drop(state);
+        self.finish().err()
     }
 }
 
@@ -146,7 +157,7 @@ impl Shared {
     }
 
     fn perform<'a>(&'a self, state: Guard<'a>, job: Job) -> Guard<'a> {
-        let stop = state.failed.is_some();
+        let stop = state.stopped;
         drop(state);
         let count = job.len();
         let failed = match job {
@@ -165,7 +176,7 @@ impl Shared {
     /// Starts to write these files and leaves each one's sync to whoever has time.
     fn split(&self, files: Vec<Tagged>) -> Guard<'_> {
         for (_, file) in &files {
-            file.write_out(0, 0, false);
+            file.begin_write_out();
         }
         let mut state = self.lock();
         // Before what is not written out yet.
@@ -182,6 +193,7 @@ impl Shared {
 impl State {
     fn fail(&mut self, failed: Option<Failed>) {
         let Some(failed) = failed else { return };
+        self.stopped = true;
         if self.failed.as_ref().is_none_or(|first| failed.tag < first.tag) {
             self.failed = Some(failed);
         }
@@ -191,7 +203,7 @@ impl State {
 /// Writes all of them at the same time. The first that fails.
 pub(super) fn write_out(files: Vec<Tagged>) -> Option<Failed> {
     for (_, file) in &files {
-        file.write_out(0, 0, false);
+        file.begin_write_out();
     }
     let results =
         files.into_iter().map(|(tag, file)| file.written_out().map_err(|cause| Failed { tag, cause }));

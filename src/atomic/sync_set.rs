@@ -119,6 +119,11 @@ impl SyncSet {
         self.pool.as_mut().map_or(Ok(()), Pool::finish)
     }
 
+    /// Ends it without doing what was not begun yet. What failed before.
+    pub(crate) fn abandon(self) -> Option<Failed> {
+        self.pool.and_then(Pool::abandon)
+    }
+
     fn hand_on(&mut self) -> Result<(), Failed> {
         let SyncSet { together, single, pool } = self;
         for (files, job) in [(together, Job::SyncAll as fn(_) -> _), (single, Job::WriteOut)] {

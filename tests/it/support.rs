@@ -14,6 +14,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 #[cfg(target_os = "linux")]
+#[path = "support/linux.rs"]
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;

@@ -323,3 +323,35 @@ fn particular_failures_have_particular_outcomes() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
+
+#[test]
+fn an_error_of_an_early_write_out_fails_the_save_for_the_sync_would_not_tell_it_again() {
+    const MIB: usize = 1 << 20;
+    let save = |dir: &Path, _: &str| {
+        use std::io::Write;
+        let path = dir.join("file");
+        fs::write(&path, "old").unwrap();
+        durafile::write(dir.join("beside"), "").unwrap();
+        traced(|| {
+            let mut file = WriteOptions::new().open(&path)?;
+            for _ in 0..40 {
+                // Poisoned: `commit` says why.
+                let _ = file.write_all(&[b'n'; MIB]);
+            }
+            file.commit()
+        });
+    };
+    if job(&this_test!()).is_none() && !works() {
+        return;
+    }
+    let Some(whole) = run(&this_test!(), "whole", &[], &save) else { return };
+    let calls = whole.calls.iter().filter(|call| call.name == "sync_file_range");
+    let waits = calls.filter(|call| call.args.contains("WAIT_AFTER")).count();
+    assert!(waits >= 3, "{waits} waits");
+    for when in 1..=2 * waits {
+        let inject = format!("inject=sync_file_range:error=EIO:when={when}");
+        let Some(trace) = run(&this_test!(), "EIO", &["-e", &inject], &save) else { return };
+        assert_eq!(trace.outcome.as_deref(), Some("io Unchanged 5"), "{inject}");
+        assert_eq!(fs::read(trace.path().join("file")).unwrap(), b"old", "{inject}");
+    }
+}

@@ -169,7 +169,12 @@ impl File {
     }
 
     /// There is no call that starts the writing of a range.
-    pub(crate) fn write_out(&self, _offset: u64, _len: u64, _wait: bool) {}
+    pub(crate) fn begin_write_out(&self) {}
+
+    /// Nothing to wait for.
+    pub(crate) fn write_out(&self, _offset: u64, _len: u64, _wait: bool) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Only a sync waits for everything. A file that may not be written to is left alone.
     pub(crate) fn written_out(&self) -> io::Result<()> {

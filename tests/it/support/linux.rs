@@ -79,7 +79,9 @@ pub(crate) fn staged_in(dir: &Path) -> std::fs::Metadata {
         let Ok(leads_to) = fs::read_link(&link) else {
             continue;
         };
-        if leads_to.starts_with(&dir) && leads_to != dir {
+        // The file that is to be replaced is open, too, by its own name.
+        let staged = leads_to.file_name().is_some_and(durafile::is_remnant) || !leads_to.exists();
+        if staged && leads_to.starts_with(&dir) && leads_to != dir {
             let found = std::fs::metadata(&link).unwrap();
             if found.is_file() {
                 return found;
