@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::dir_fallback::rename_new;
 use super::dir_record::SwapRecord;
 use super::dir_target::DirTarget;
+use super::names::{self, Role};
 use super::record::Unusable;
 use super::redo::is_trusted;
 use super::remove::remove_tree;
@@ -32,6 +33,18 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn is_empty(&self) -> bool {
         self.names().next().is_none()
+    }
+
+    /// A writer has made one since the listing. If it is dead by now, what looks like an orphan may be
+    /// the only complete version: the next recovery tells.
+    fn lacks_a_record(&self, dir: &Dir) -> io::Result<bool> {
+        for entry in dir.entries()? {
+            let (name, _) = entry?;
+            if names::role_of(&name) == Some(Role::Swap) && !self.records.contains(&name) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &OsString> {
@@ -61,11 +74,15 @@ pub(crate) fn settle_swaps(dir: &Arc<Dir>, found: &Found, judge: Judge) -> io::R
     let Desk { mut settled, spoken_for, keeps_trees, .. } = desk;
     let is_orphan = |name: &&OsString| !keeps_trees && !spoken_for.contains(name);
     for kept in found.kept.iter().filter(is_orphan) {
+        if found.lacks_a_record(dir)? {
+            settled.in_use.push(kept.into());
+            continue;
+        }
         // No crash leaves it without its record.
         settled.add(judge.set_aside(dir, kept)?, kept);
     }
     for tree in found.trees.iter().filter(is_orphan) {
-        settled.add(judge.settle_tree(dir, tree)?, tree);
+        settled.add(judge.settle_tree(dir, tree, || found.lacks_a_record(dir))?, tree);
     }
     Ok(settled)
 }
@@ -237,7 +254,7 @@ fn finish(dir: &Dir, record: &SwapRecord) -> io::Result<()> {
     dir.sync()?;
     dir.unlink(&SwapRecord::name_for(&record.target))?;
     let judge = Judge { min_age: Duration::ZERO, dry_run: false };
-    judge.settle_tree(dir, &record.spent).map(|_| ())
+    judge.settle_tree(dir, &record.spent, || Ok(false)).map(|_| ())
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::beneath::Beneath;
 use super::plan::{Action, Change, Plan};
 use super::remove::remove_tree;
-use super::ruling::absent;
+use super::ruling::{absent, is_untouched};
 use super::stage::TRIES;
 use super::stage_dir::name_of;
 use super::sync_set::in_parallel;
@@ -67,7 +67,7 @@ struct Hand<'a> {
     plan: &'a Plan,
     stage: Option<&'a Dir>,
     beneath: Beneath,
-    /// To a file that appears at a target where nothing was: it was saved later.
+    /// To what was saved at a target since, even a moment ago.
     yields: bool,
 }
 
@@ -82,6 +82,12 @@ impl Hand<'_> {
 
     fn apply(&mut self, change: &Change) -> io::Result<()> {
         let parent = self.beneath.parent_of(&change.path);
+        if let (true, Ok((dir, name))) = (self.yields, &parent) {
+            // Judged a while ago: the staged content has been read since.
+            if !is_untouched(absent(sys::fingerprint(dir, name))?, change.before) {
+                return Ok(());
+            }
+        }
         match change.action {
             Action::Remove => absent(parent.and_then(|(dir, name)| dir.unlink(name))).map(|_| ()),
             Action::Put { number, .. } => {

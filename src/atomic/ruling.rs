@@ -8,7 +8,7 @@ use super::beneath::Beneath;
 use super::plan::{Action, Change, Facts, Plan};
 use super::record::Checksum;
 use super::stage_dir::name_of;
-use crate::sys::{self, Dir, File, Kind};
+use crate::sys::{self, Dir, File, Fingerprint, Kind};
 
 /// What to do about a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +86,7 @@ impl Scene<'_> {
             Err(e) if sys::is_gone(&e) => return Ok(Status::Superseded),
             Err(e) => return Err(e),
         };
-        let untouched = match (now, change.before) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(now), Some(before)) => now.ino == before.ino && now.is_no_later_than(before),
-        };
+        let untouched = is_untouched(now, change.before);
         match (&change.action, now) {
             (Action::Remove, None) => Ok(Status::Done),
             (Action::Put { content, .. }, Some(now)) if now.ino == content.ino => Ok(Status::Done),
@@ -141,6 +137,15 @@ pub(crate) fn checksum(file: &File) -> io::Result<u64> {
                 at += read as u64;
             }
         }
+    }
+}
+
+/// Nothing was saved there since. What was deleted may be put back.
+pub(super) fn is_untouched(now: Option<Fingerprint>, before: Option<Fingerprint>) -> bool {
+    match (now, before) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(now), Some(before)) => now.ino == before.ino && now.is_no_later_than(before),
     }
 }
 

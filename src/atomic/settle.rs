@@ -67,9 +67,25 @@ pub(crate) fn settle(
         Ok(None) => return in_use(),
         taken => taken?,
     };
-    let settled = settle_locked(root, journals, staged, judge);
+    // A writer that died meanwhile may have decided after the listing.
+    let (journals, staged) = list(root)?;
+    let settled = settle_locked(root, &journals, &staged, judge);
     drop(lock);
     settled
+}
+
+/// The records and the private directories of transactions that a directory has.
+pub(crate) fn list(root: &Dir) -> io::Result<(Vec<OsString>, Vec<OsString>)> {
+    let (mut journals, mut staged) = (Vec::new(), Vec::new());
+    for entry in root.entries()? {
+        let (name, _) = entry?;
+        match names::role_of(&name) {
+            Some(Role::Journal) => journals.push(name),
+            Some(Role::Change) => staged.push(name),
+            _ => {}
+        }
+    }
+    Ok((journals, staged))
 }
 
 /// The same for a caller that is the only writer.

@@ -49,12 +49,21 @@ impl Judge {
         self.remove(orphan, || remove_tree(dir, name))
     }
 
-    /// Settles a version of a directory that is not the target yet, or not any more.
-    pub(crate) fn settle_tree(self, dir: &Dir, name: &OsStr) -> io::Result<Verdict> {
+    /// Settles a version of a directory that is not the target yet, or not any more. `is_needed` is
+    /// asked once no writer can have it any more.
+    pub(crate) fn settle_tree(
+        self,
+        dir: &Dir,
+        name: &OsStr,
+        is_needed: impl FnOnce() -> io::Result<bool>,
+    ) -> io::Result<Verdict> {
         let orphan = self.orphan(dir, name, Kind::Dir, || {
             let tree = dir.open_child(name)?;
             Ok((tree.try_lock()?, tree.stat()?, tree))
         });
+        if orphan.is_ok() && is_needed()? {
+            return Ok(Verdict::InUse);
+        }
         self.remove(orphan, || {
             // The swap that brought it here may not be durable: until then a power cut may make
             // this version the target again.

@@ -128,9 +128,12 @@ impl Transaction {
         redo::carry_out(&self.root, plan, stage, self.how == How::FileSystem)
             .map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
-        let removed = self.root.unlink(&record).is_ok() && redo::remove_staged(&self.root, plan).is_ok();
+        let forgotten = self.root.unlink(&record).is_ok();
+        if forgotten {
+            let _ = redo::remove_staged(&self.root, plan);
+        }
         let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
-        if removed && self.stage.is_some() && elsewhere {
+        if forgotten && self.stage.is_some() && elsewhere {
             // Record and staged files must not come back together: a target that is deleted now would,
             // too. One in the root itself can't be deleted durably without their removal.
             let _ = self.root.sync().map_err(pending("forget the transaction in"))?;

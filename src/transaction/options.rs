@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Transaction;
-use crate::atomic::names::{self, Role};
-use crate::atomic::settle::{Settled, settle_locked};
+use crate::atomic::settle::{Settled, list, settle_locked};
 use crate::atomic::sweep::Judge;
 use crate::atomic::sync_set::Wish;
 use crate::atomic::writer_lock::WriterLock;
@@ -101,15 +100,7 @@ impl TransactionOptions {
 /// Finishes or undoes what a crash left of an earlier transaction.
 fn settle_pending(path: &Path, root: &Arc<Dir>) -> Result<()> {
     let fail = |e| Error::io("settle the last transaction in", path, e);
-    let (mut journals, mut staged) = (Vec::new(), Vec::new());
-    for entry in root.entries().map_err(fail)? {
-        let (name, _) = entry.map_err(fail)?;
-        match names::role_of(&name) {
-            Some(Role::Journal) => journals.push(name),
-            Some(Role::Change) => staged.push(name),
-            _ => {}
-        }
-    }
+    let (journals, staged) = list(root).map_err(fail)?;
     if journals.is_empty() && staged.is_empty() {
         return Ok(());
     }

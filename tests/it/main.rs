@@ -102,6 +102,8 @@ mod transaction;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_crash;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod transaction_meanwhile;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_random;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod transaction_record;

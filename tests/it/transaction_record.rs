@@ -16,7 +16,7 @@ use crate::strace;
 use crate::support::{chmod, dir, job, names, refused, rerun, this_test};
 
 /// A transaction of which `a` and `b` are applied, `d/c` and the removal of `gone` are not.
-fn half_applied(test: &str) -> Option<TempDir> {
+pub(crate) fn half_applied(test: &str) -> Option<TempDir> {
     if let Some((home, _)) = job(test) {
         let mut change = TransactionOptions::new().sync(SyncStrategy::PerFile).begin(home).unwrap();
         for (path, content) in [("a", "new a"), ("b", "new b"), ("d/c", "new c")] {
@@ -43,11 +43,11 @@ fn half_applied(test: &str) -> Option<TempDir> {
     Some(home)
 }
 
-fn content(home: &TempDir, name: &str) -> String {
+pub(crate) fn content(home: &TempDir, name: &str) -> String {
     fs::read_to_string(home.path().join(name)).unwrap()
 }
 
-fn remnant(home: &Path, letter: &str) -> PathBuf {
+pub(crate) fn remnant(home: &Path, letter: &str) -> PathBuf {
     let prefix = format!(".durafile-{letter}-");
     let name = names(home).into_iter().find(|name| name.to_str().unwrap().starts_with(&prefix));
     home.join(name.unwrap_or_else(|| panic!("no {prefix} in {:?}", names(home))))
@@ -57,7 +57,7 @@ fn recover(home: &TempDir) -> Recovery {
     durafile::recover(home.path()).unwrap()
 }
 
-fn assert_complete(home: &TempDir) {
+pub(crate) fn assert_complete(home: &TempDir) {
     assert_eq!(["a", "b", "d/c"].map(|name| content(home, name)), ["new a", "new b", "new c"]);
     assert_eq!(names(home.path()), ["a", "b", "d"]);
     assert_eq!(names(home.path().join("d")), ["c"]);
