@@ -173,7 +173,7 @@ fn on(test: &str, file_system: &str) {
         let tally = every_operation(&mut disk, file_system);
         let Tally { runs, failed, after_rename, pending, read_only } = tally;
         let said = format!(
-            "{file_system} on a failing disk: {runs} runs, {failed} failed ({after_rename} after a rename, \
+            "TRIED {file_system} on a failing disk: {runs} runs, {failed} failed ({after_rename} after a rename, \
              {pending} pending, {read_only} as read-only)\n"
         );
         std::io::stderr().lock().write_all(said.as_bytes()).unwrap();

@@ -166,7 +166,7 @@ impl Desk<'_> {
             Ruling::Removed => self.settled.removed.push(name.into()),
             Ruling::InUse => self.settled.in_use.push(target),
             Ruling::Undecidable => {
-                let trees = [&record.stage, &record.kept];
+                let trees = [&record.stage, &record.kept, &record.spent];
                 self.quarantine(trees.map(OsString::as_os_str).into_iter(), name)?;
             }
         }
@@ -195,7 +195,12 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
         found => found.map(|found| Some(found.kind)),
     };
     let (target, stage, kept) = (there(&record.target)?, there(&record.stage)?, there(&record.kept)?);
+    let spent = there(&record.spent)?;
+    let is_sound = |kind: &Option<Kind>| kind.is_none_or(|kind| kind == Kind::Dir);
     let ruling = match (stage, target, kept) {
+        // The old version is at one of these names.
+        (_, _, Some(_)) if spent.is_some() => Ruling::Undecidable,
+        _ if !(is_sound(&stage) && is_sound(&kept)) => Ruling::Undecidable,
         (Some(_), Some(found), _) if found != Kind::Dir => Ruling::Undecidable,
         (Some(_), Some(_), Some(_)) => Ruling::Undecidable,
         (Some(_), _, _) | (None, Some(_), Some(_)) => Ruling::Completed,

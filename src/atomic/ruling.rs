@@ -89,7 +89,10 @@ impl Scene<'_> {
         let untouched = match (now, change.before) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(now), Some(before)) => now.ino == before.ino && now.is_no_later_than(before),
+            // A directory is never what a change was about.
+            (Some(now), Some(before)) => {
+                !now.is_dir && now.ino == before.ino && now.is_no_later_than(before)
+            }
         };
         match (&change.action, now) {
             (Action::Remove, None) => Ok(Status::Done),
