@@ -15,7 +15,7 @@ use super::dir_target::DirTarget;
 use super::record::Unusable;
 use super::redo::is_trusted;
 use super::remove::remove_tree;
-use super::settle::Settled;
+use super::settle::{Settled, is_contradiction};
 use super::sweep::Judge;
 use super::writer_lock::WriterLock;
 use crate::sys::{self, Dir, Kind, Lock};
@@ -158,7 +158,10 @@ impl Desk<'_> {
         if !still_there {
             return Ok(());
         }
-        let ruling = carry_out(self.dir, &record, self.judge.dry_run)?;
+        let ruling = match carry_out(self.dir, &record, self.judge.dry_run) {
+            Err(e) if is_contradiction(&e) => Ruling::Undecidable,
+            ruling => ruling?,
+        };
         let target = PathBuf::from(&record.target);
         match ruling {
             Ruling::Completed => self.settled.completed.push(target),
@@ -198,8 +201,8 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
     let spent = there(&record.spent)?;
     let is_sound = |kind: &Option<Kind>| kind.is_none_or(|kind| kind == Kind::Dir);
     let ruling = match (stage, target, kept) {
-        // The old version is at one of these names.
-        (_, _, Some(_)) if spent.is_some() => Ruling::Undecidable,
+        // The old version is at one of these names, and goes to the last.
+        (_, _, Some(_)) | (Some(_), Some(_), _) if spent.is_some() => Ruling::Undecidable,
         _ if !(is_sound(&stage) && is_sound(&kept)) => Ruling::Undecidable,
         (Some(_), Some(found), _) if found != Kind::Dir => Ruling::Undecidable,
         (Some(_), Some(_), Some(_)) => Ruling::Undecidable,

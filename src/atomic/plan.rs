@@ -150,10 +150,7 @@ mod tests {
     #[test]
     fn a_plan_reads_back() {
         let before = Some(Fingerprint { ino: 4, seconds: 5, nanoseconds: 6, is_dir: false });
-        let plan = plan(vec![
-            put("a/b/c"),
-            Change { path: "d".into(), before, action: Action::Remove },
-        ]);
+        let plan = plan(vec![put("a/b/c"), Change { path: "d".into(), before, action: Action::Remove }]);
         assert_eq!(Plan::decode(&plan.encode()), Ok(plan));
     }
 

@@ -90,9 +90,7 @@ impl Scene<'_> {
             (None, _) => true,
             (Some(_), None) => false,
             // A directory is never what a change was about.
-            (Some(now), Some(before)) => {
-                !now.is_dir && now.ino == before.ino && now.is_no_later_than(before)
-            }
+            (Some(now), Some(before)) => !now.is_dir && now.ino == before.ino && now.is_no_later_than(before),
         };
         match (&change.action, now) {
             (Action::Remove, None) => Ok(Status::Done),

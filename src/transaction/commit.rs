@@ -13,9 +13,7 @@ use crate::atomic::stage::StagedName;
 use crate::atomic::stage_dir::name_of;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::How;
-use crate::atomic::{
-    Outcome, create_named_in, may_not_be_linked, move_into_place, outcome_of_link, redo,
-};
+use crate::atomic::{Outcome, create_named_in, may_not_be_linked, move_into_place, outcome_of_link, redo};
 use crate::options::Durability;
 use crate::staged_file::lock;
 use crate::sys::{self, Dir, File};

@@ -10,12 +10,12 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::atomic::{creation_mode_of, link_or_drop};
 use crate::atomic::names::Role;
 use crate::atomic::stage_dir::{StageDir, name_of};
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::How;
 use crate::atomic::writer_lock::WriterLock;
+use crate::atomic::{creation_mode_of, link_or_drop};
 use crate::options::{Committed, WriteOptions};
 use crate::staged_file::{Collected, Collector, StagedFile};
 use crate::sys::{Dir, File, FsKind, Kind, Stat};
