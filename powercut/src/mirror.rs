@@ -72,8 +72,10 @@ pub struct Task {
 /// Mounts, says so, and serves until it is unmounted or killed.
 pub fn run(task: &Task) -> io::Result<()> {
     let fuse = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
-    let options =
-        format!("fd={},rootmode=40755,user_id=0,group_id=0,default_permissions,allow_other", fuse.as_raw_fd());
+    let options = format!(
+        "fd={},rootmode=40755,user_id=0,group_id=0,default_permissions,allow_other",
+        fuse.as_raw_fd()
+    );
     let options = CString::new(options)?;
     let mut mirror = Mirror::new(&task.backing, &task.refuse)?;
     mount("mirror", &task.at, "fuse.mirror", MountFlags::NODEV | MountFlags::NOSUID, &*options)?;

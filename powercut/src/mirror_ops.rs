@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid};
-use rustix::fs::{XattrFlags, CWD, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{CWD, UTIME_NOW, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use crate::fuse::{Request, words};
@@ -106,8 +106,7 @@ impl Mirror {
     }
 
     fn make_node(&mut self, request: &Request) -> Answer {
-        let (mode, name) =
-            (request.u32(request.body()), names(request, 16).next().ok_or(Errno::INVAL)?);
+        let (mode, name) = (request.u32(request.body()), names(request, 16).next().ok_or(Errno::INVAL)?);
         let kind = FileType::from_raw_mode(mode);
         rfs::mknodat(self.fd(request.node())?, name, kind, Mode::from_raw_mode(mode), 0)?;
         self.made(request, name)
@@ -184,8 +183,7 @@ impl Mirror {
 
     fn statfs(&self, node: u64) -> Answer {
         let found = rfs::fstatvfs(self.fd(node)?)?;
-        let mut data =
-            words(&[found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree]);
+        let mut data = words(&[found.f_blocks, found.f_bfree, found.f_bavail, found.f_files, found.f_ffree]);
         for word in [found.f_bsize as u32, 255, found.f_frsize as u32, 0] {
             data.extend(word.to_ne_bytes());
         }
@@ -239,8 +237,7 @@ impl Mirror {
                     (true, false) => request.u32(at + nanoseconds) as _,
                 },
             };
-            let times =
-                Timestamps { last_access: time(4, 7, 32, 56), last_modification: time(5, 8, 40, 60) };
+            let times = Timestamps { last_access: time(4, 7, 32, 56), last_modification: time(5, 8, 40, 60) };
             rfs::utimensat(CWD, &path, &times, AtFlags::empty())?;
         }
         self.told(request.node())

@@ -107,7 +107,9 @@ fn every_operation(disk: &mut Disk, file_system: &str) -> Tally {
 fn is_of_its_own_kind(operation: &Operation) -> bool {
     let name = &operation.name;
     std::env::var_os("DURAFILE_FULL").is_some()
-        || !["PerFile", "FileSystem", "HardLink", "write_", "skip", "parents"].iter().any(|part| name.contains(part))
+        || !["PerFile", "FileSystem", "HardLink", "write_", "skip", "parents"]
+            .iter()
+            .any(|part| name.contains(part))
 }
 
 /// Whether it failed.

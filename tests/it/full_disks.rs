@@ -71,7 +71,8 @@ fn with_room(
     if let Err(e) = &result {
         assert_eq!(e.kind(), scarce.kind(), "{at}: {e}: {:?}", e.io_error());
         assert!(!e.is_transient(), "{at}: {e}");
-        judged = judge(e, dir, before, after).map_err(|wrong| format!("{at}: {e} ({:?}): {wrong}", e.target()));
+        judged =
+            judge(e, dir, before, after).map_err(|wrong| format!("{at}: {e} ({:?}): {wrong}", e.target()));
         tally.failed += 1;
         tally.replaced += usize::from(e.target() != TargetState::Unchanged);
     } else {
@@ -269,8 +270,13 @@ fn btrfs_full_at_many_points_of_every_operation() {
 #[test]
 fn a_quota_used_up_at_many_points_of_every_operation() {
     let script = script("mkfs.btrfs -q", "200M", "");
-    on(&this_test!(), "mkfs.btrfs", &format!("{script}; btrfs subvolume create mnt/sub; btrfs quota enable mnt"), |mount| {
-        let mut quota = Quota { mount: mount.to_owned(), step: 8192 };
-        say(&every_operation(&mount.join("sub"), &mut quota, 1, 300), "btrfs, quota");
-    });
+    on(
+        &this_test!(),
+        "mkfs.btrfs",
+        &format!("{script}; btrfs subvolume create mnt/sub; btrfs quota enable mnt"),
+        |mount| {
+            let mut quota = Quota { mount: mount.to_owned(), step: 8192 };
+            say(&every_operation(&mount.join("sub"), &mut quota, 1, 300), "btrfs, quota");
+        },
+    );
 }

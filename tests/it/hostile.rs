@@ -147,7 +147,8 @@ fn a_plant_beside_one_target_keeps_recovery_from_nothing_else() {
         fs::write(home.path().join("z").join(marks::name('s', 3)), "rest").unwrap();
         let recovery = recover(home.path()).unwrap_or_else(|e| panic!("{what}: {e}: {:?}", e.io_error()));
         assert!(names(home.path().join("z")).is_empty(), "{what}: {recovery:?}");
-        let _ = RecoveryOptions::new().dry_run(true).run(home.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
+        let _ =
+            RecoveryOptions::new().dry_run(true).run(home.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
         victim.is_untouched(what);
         assert!(recover(home.path()).unwrap().is_clean(), "{what}");
     }
@@ -191,9 +192,14 @@ fn a_fifo_at_a_target_is_refused_by_every_operation_and_nobody_waits_for_it() {
             assert_eq!(e.kind(), ErrorKind::InvalidPath, "{}: {e}", operation.name);
             assert_eq!(names(&place), ["file", "folder"], "{}", operation.name);
         } else {
-            assert!(operation.name.contains("new") || operation.name.contains("create"), "{}", operation.name);
+            assert!(
+                operation.name.contains("new") || operation.name.contains("create"),
+                "{}",
+                operation.name
+            );
         }
-        let is_fifo = |name: &str| fs::symlink_metadata(place.join(name)).unwrap().mode() & 0o170_000 == 0o010_000;
+        let is_fifo =
+            |name: &str| fs::symlink_metadata(place.join(name)).unwrap().mode() & 0o170_000 == 0o010_000;
         assert!(is_fifo("file") && is_fifo("folder/kept"), "{}", operation.name);
     }
 }
@@ -228,7 +234,8 @@ fn a_folder_that_turns_into_a_link_at_any_moment_leads_no_transaction_and_no_rec
     let before = names(&safe);
     let failed = AtomicUsize::new(0);
     // A folder and a link to elsewhere exchange their names all the time.
-    let flip = |_| renameat_with(CWD, root.join("folder"), CWD, root.join("link"), RenameFlags::EXCHANGE).unwrap();
+    let flip =
+        |_| renameat_with(CWD, root.join("folder"), CWD, root.join("link"), RenameFlags::EXCHANGE).unwrap();
     let meddled = while_meddling(150, flip, |turn| {
         let change = |turn: usize| -> Result<()> {
             let mut change = Transaction::begin(&root)?;
@@ -292,7 +299,8 @@ fn meddle(dir: &Path, turn: usize) {
                 let _ = symlink("/etc/passwd", &from);
             }
             _ => {
-                let _ = std::fs::write(dir.join(marks::name(marks::LETTERS[turn % 9], turn as u128 % 5)), "fake");
+                let _ =
+                    std::fs::write(dir.join(marks::name(marks::LETTERS[turn % 9], turn as u128 % 5)), "fake");
                 let _ = std::fs::create_dir(dir.join(marks::name('d', turn as u128 % 3)));
             }
         }

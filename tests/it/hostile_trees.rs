@@ -66,7 +66,9 @@ struct Scene {
 
 /// Builds the tree that these bytes stand for, and recovers it.
 pub(crate) fn run(data: &[u8]) {
-    let home = tempfile::tempdir().unwrap();
+    // In memory, where there is such a place: nothing here is about durability.
+    let memory = Path::new("/dev/shm");
+    let home = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
     let [root, outside] = ["root", "outside"].map(|name| home.path().join(name));
     fs::create_dir_all(root.join("folder/deep")).unwrap();
     fs::create_dir(&outside).unwrap();
@@ -108,9 +110,16 @@ impl Scene {
 
     /// The record of a transaction: consistent with what is there, or not at all.
     fn add_journal(&mut self, folder: &Path, dice: &mut Dice<'_>) -> std::io::Result<()> {
-        let (stage, passing) = (marks::name('x', dice.below(4) as u128), marks::name('s', dice.below(4) as u128));
+        let (stage, passing) =
+            (marks::name('x', dice.below(4) as u128), marks::name('s', dice.below(4) as u128));
         let mut record = Record::new(b't');
-        record.name(if dice.one_in(5) { dice.pick(&PATHS) } else if dice.one_in(4) { "" } else { &stage });
+        record.name(if dice.one_in(5) {
+            dice.pick(&PATHS)
+        } else if dice.one_in(4) {
+            ""
+        } else {
+            &stage
+        });
         record.name(if dice.one_in(5) { dice.pick(&PATHS) } else { &passing });
         let dirs = dice.below(2);
         record.number(dirs as u64);
@@ -132,7 +141,9 @@ impl Scene {
             let content = dice.some(20);
             let _ = fs::create_dir(folder.join(&stage));
             let staged = folder.join(&stage).join(name_of(number));
-            let ino = fs::write(&staged, content).and_then(|()| fs::metadata(&staged)).map_or(7, |found| found.ino());
+            let ino = fs::write(&staged, content)
+                .and_then(|()| fs::metadata(&staged))
+                .map_or(7, |found| found.ino());
             for number in [1, number, ino, content.len() as u64, marks::checksum(content)] {
                 record.number(number);
             }
@@ -149,7 +160,8 @@ impl Scene {
         for name in &names {
             record.name(if dice.one_in(8) { dice.pick(&PATHS) } else { name });
             if dice.one_in(2) {
-                let _ = fs::create_dir(folder.join(name)).and_then(|()| fs::write(folder.join(name).join("b"), "tree"));
+                let _ = fs::create_dir(folder.join(name))
+                    .and_then(|()| fs::write(folder.join(name).join("b"), "tree"));
             }
         }
         let at = if dice.one_in(6) { marks::name('r', 3) } else { marks::for_target('r', target) };
@@ -186,7 +198,11 @@ impl Scene {
             return;
         }
         for (path, content) in ORDINARY {
-            assert_eq!(fs::read_to_string(self.root.join(path)).ok().as_deref(), Some(content), "{path}: {first:?}");
+            assert_eq!(
+                fs::read_to_string(self.root.join(path)).ok().as_deref(),
+                Some(content),
+                "{path}: {first:?}"
+            );
         }
         let settled = [first.completed(), first.rolled_back()].concat();
         assert!(settled.is_empty(), "without a whole record: {settled:?}");
@@ -195,7 +211,8 @@ impl Scene {
     }
 
     fn outside_now(&self) -> Vec<PathBuf> {
-        let mut names: Vec<_> = fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.sort();
         names
     }

@@ -7,9 +7,9 @@ pub(crate) const LETTERS: [char; 9] = ['s', 'b', 'l', 'x', 'j', 'q', 'd', 'o', '
 
 pub(crate) fn name(letter: char, bits: u128) -> String {
     let body = format!(".durafile-{letter}-{}", encode(bits, 20));
-    let fnv = body.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| {
-        (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = body
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     let check = (fnv ^ (fnv >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 30;
     body + &encode(u128::from(check), 6)
 }

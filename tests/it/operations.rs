@@ -54,9 +54,7 @@ fn single() -> Vec<Operation> {
         write("Data", "file", new().durability(Durability::Data)),
         write("None", "file", new().durability(Durability::None)),
         write("skip_unchanged", "file", new().skip_unchanged(true)),
-        operation("write_json", |dir| {
-            durafile::write_json(dir.join("file"), &vec!["new"; 500]).map(reached)
-        }),
+        operation("write_json", |dir| durafile::write_json(dir.join("file"), &vec!["new"; 500]).map(reached)),
         operation("write_from", |dir| {
             WriteOptions::new().write_from(dir.join("file"), &[b'n'; 40_000][..]).map(reached)
         }),
@@ -72,7 +70,8 @@ fn single() -> Vec<Operation> {
 fn sets() -> Vec<Operation> {
     let mut all = Vec::new();
     let strategies = [SyncStrategy::Auto, SyncStrategy::PerFile, SyncStrategy::FileSystem];
-    for (strategy, single) in strategies.map(|strategy| (strategy, false)).into_iter().chain([(strategies[0], true)])
+    for (strategy, single) in
+        strategies.map(|strategy| (strategy, false)).into_iter().chain([(strategies[0], true)])
     {
         let how = if single { "single flush".to_owned() } else { format!("{strategy:?}") };
         all.push(operation(format!("Batch, {how}"), move |dir| {
@@ -167,7 +166,12 @@ pub(crate) fn remnants(tree: &Tree) -> Vec<&PathBuf> {
 }
 
 /// Holds what an error says against what is there.
-pub(crate) fn judge(error: &Error, dir: &Path, before: &Tree, after: &Tree) -> std::result::Result<(), String> {
+pub(crate) fn judge(
+    error: &Error,
+    dir: &Path,
+    before: &Tree,
+    after: &Tree,
+) -> std::result::Result<(), String> {
     let mut now = tree(dir);
     let left: Vec<PathBuf> = remnants(&now).into_iter().cloned().collect();
     let may_leave = error.target() != TargetState::Unchanged
@@ -176,7 +180,8 @@ pub(crate) fn judge(error: &Error, dir: &Path, before: &Tree, after: &Tree) -> s
         return Err(format!("left behind: {left:?}"));
     }
     now.retain(|path, _| !left.contains(path));
-    let paths: std::collections::BTreeSet<&PathBuf> = before.keys().chain(after.keys()).chain(now.keys()).collect();
+    let paths: std::collections::BTreeSet<&PathBuf> =
+        before.keys().chain(after.keys()).chain(now.keys()).collect();
     for path in paths {
         let own = error.files().iter().find(|(told, _)| told.ends_with(path));
         let state = own.map_or(error.target(), |(_, state)| *state);
