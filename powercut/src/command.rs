@@ -14,7 +14,7 @@ use crate::file_system::{Column, FileSystem};
 use crate::operation::Outcome;
 use crate::recording::Cut;
 use crate::table::{self, Row};
-use crate::{daemon, mirror, store, worker};
+use crate::{bare, daemon, mirror, store, worker};
 
 /// Cuts the power in the middle of durafile's saves, on real file systems, and looks at what is left.
 #[derive(Debug, Parser)]
@@ -59,6 +59,9 @@ enum Part {
     Worker(worker::Task),
     #[command(hide = true)]
     Daemon { bytes: u64, host: PathBuf, backing: PathBuf },
+    /// A disk that takes orders, and may be told to fail
+    #[command(hide = true)]
+    Bare(bare::Task),
     /// Shows a directory at another place, and refuses what it is told to refuse
     #[command(hide = true)]
     Mirror(mirror::Task),
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Some(Part::Daemon { bytes, host, backing }) => {
             daemon::run(*bytes, host, backing.clone()).map(|()| true).map_err(Into::into)
         }
+        Some(Part::Bare(task)) => bare::run(task).map(|()| true),
         Some(Part::Mirror(task)) => mirror::run(task).map(|()| true).map_err(Into::into),
         None => lead(&arguments),
     };

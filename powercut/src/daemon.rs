@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::disk::Disk;
@@ -29,6 +30,50 @@ struct State {
     slots: Vec<Option<Disk>>,
     /// How long flushes take.
     delays: Random,
+    failing: Failing,
+}
+
+/// A disk that breaks: how many more requests it carries out.
+#[derive(Debug, Default)]
+struct Failing {
+    writes: Option<u64>,
+    flushes: Option<u64>,
+}
+
+impl Failing {
+    fn write(&mut self) -> Result<(), Errno> {
+        Failing::count(&mut self.writes)
+    }
+
+    fn flush(&mut self) -> Result<(), Errno> {
+        Failing::count(&mut self.flushes)
+    }
+
+    fn count(left: &mut Option<u64>) -> Result<(), Errno> {
+        match left {
+            Some(0) => Err(Errno::IO),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `writes 3`, `flushes 0`; nothing: all is well again.
+    fn obey(&mut self, order: &str) -> Result<(), Box<dyn std::error::Error>> {
+        *self = Failing::default();
+        let mut words = order.split_whitespace();
+        while let (Some(what), Some(count)) = (words.next(), words.next()) {
+            let count = Some(count.parse()?);
+            match what {
+                "writes" => self.writes = count,
+                "flushes" => self.flushes = count,
+                _ => return Err("writes or flushes".into()),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Serves `/dev/fuse` on standard input, and obeys orders on standard output, which is a socket.
@@ -43,6 +88,7 @@ pub fn run(bytes: u64, host: &Path, backing: PathBuf) -> io::Result<()> {
         is_recording: false,
         slots: Vec::new(),
         delays: Random::new(1),
+        failing: Failing::default(),
     }));
     let (shared, leader) = (Arc::clone(&state), host.to_owned());
     let cleaner = std::thread::spawn(move || {
@@ -72,30 +118,35 @@ impl Device for Shared {
         lock(&self.0).disk.read(offset, length)
     }
 
-    fn write(&mut self, offset: u64, data: &[u8]) {
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Errno> {
         let mut state = lock(&self.0);
+        state.failing.write()?;
         state.disk.write(offset, data);
         if state.is_recording {
             state.recording.log.push(Entry::Write { offset, data: data.into() });
         }
+        Ok(())
     }
 
-    fn zero(&mut self, offset: u64, length: u64) {
+    fn zero(&mut self, offset: u64, length: u64) -> Result<(), Errno> {
         let mut state = lock(&self.0);
+        state.failing.write()?;
         state.disk.zero(offset, length);
         if state.is_recording {
             state.recording.log.push(Entry::Zero { offset, length });
         }
+        Ok(())
     }
 
     fn answered(&mut self) -> usize {
         lock(&self.0).recording.log.len()
     }
 
-    fn flush(&mut self, covers: usize) {
+    fn flush(&mut self, covers: usize) -> Result<(), Errno> {
         let mut state = lock(&self.0);
+        state.failing.flush()?;
         if !state.is_recording {
-            return;
+            return Ok(());
         }
         // A flush takes its time on real disks; meanwhile others write.
         let delay = state.delays.below(400);
@@ -104,6 +155,7 @@ impl Device for Shared {
         let log = &mut lock(&self.0).recording.log;
         // The recording may have begun since.
         log.push(Entry::Flush { covers: covers.min(log.len()) });
+        Ok(())
     }
 }
 
@@ -147,6 +199,7 @@ fn execute(state: &mut State, order: &str) -> Result<String, Box<dyn std::error:
             state.disk = disk;
             return Ok(kept.to_string());
         }
+        "fail" => state.failing.obey(rest)?,
         "keep" => {
             let slot: usize = rest.parse()?;
             if state.slots.len() <= slot {

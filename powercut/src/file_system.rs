@@ -50,6 +50,11 @@ impl FileSystem {
         }
     }
 
+    /// The mount option for what the others do in any case.
+    pub fn read_only_on_errors(self) -> &'static str {
+        if self == FileSystem::Ext4 { "errors=remount-ro" } else { "" }
+    }
+
     /// Mount options besides the default that `--full` tries.
     pub fn variants(self) -> &'static [&'static str] {
         match self {

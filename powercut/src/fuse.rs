@@ -11,11 +11,11 @@ use rustix::io::Errno;
 pub trait Device {
     fn size(&self) -> u64;
     fn read(&mut self, offset: u64, length: usize) -> Vec<u8>;
-    fn write(&mut self, offset: u64, data: &[u8]);
-    fn zero(&mut self, offset: u64, length: u64);
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Errno>;
+    fn zero(&mut self, offset: u64, length: u64) -> Result<(), Errno>;
     /// How much was answered by now: what a flush that is asked for now covers.
     fn answered(&mut self) -> usize;
-    fn flush(&mut self, covers: usize);
+    fn flush(&mut self, covers: usize) -> Result<(), Errno>;
 }
 
 const MAX_WRITE: usize = 1 << 20;
@@ -153,7 +153,7 @@ fn answer(device: &mut dyn Device, request: &Request) -> Result<Option<Vec<u8>>,
         op::WRITE => {
             let size = request.u32(at + 16) as usize;
             let data = request.message.get(at + 40..at + 40 + size).ok_or(Errno::INVAL)?;
-            device.write(request.u64(at + 8), data);
+            device.write(request.u64(at + 8), data)?;
             Ok(Some(words(&[size as u64])))
         }
         op::FALLOCATE => {
@@ -161,11 +161,11 @@ fn answer(device: &mut dyn Device, request: &Request) -> Result<Option<Vec<u8>>,
             if mode & KEEP_SIZE_PUNCH != KEEP_SIZE_PUNCH && mode & ZERO_RANGE == 0 {
                 return Err(Errno::OPNOTSUPP);
             }
-            device.zero(request.u64(at + 8), request.u64(at + 16));
+            device.zero(request.u64(at + 8), request.u64(at + 16))?;
             done
         }
         op::FSYNC => {
-            device.flush(request.answered);
+            device.flush(request.answered)?;
             done
         }
         op::STATFS => {

@@ -134,7 +134,8 @@ fn every_operation_finds_another_way_or_says_that_there_is_none() {
             assert!(recovery.is_clean() && recovery.in_use().is_empty(), "{case}: {recovery:?}");
             assert!(remnants(&tree(&dir)).is_empty(), "{case}");
         }
-        let said = format!("without {refuse:?}: {done} operations done, unsupported: {unsupported:?}\n");
+        let said =
+            format!("TRIED without {refuse:?}: {done} operations done, unsupported: {unsupported:?}\n");
         std::io::stderr().lock().write_all(said.as_bytes()).unwrap();
         // One writer at a time can't be had without locks; all else can.
         assert!(unsupported.is_empty() || lacks(refuse, "flock") || lacks(refuse, "inodes"), "{said}");

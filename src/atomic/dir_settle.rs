@@ -16,7 +16,7 @@ use super::names::{self, Role};
 use super::record::Unusable;
 use super::redo::is_trusted;
 use super::remove::remove_tree;
-use super::settle::Settled;
+use super::settle::{Settled, is_contradiction};
 use super::sweep::Judge;
 use super::writer_lock::WriterLock;
 use crate::sys::{self, Dir, Kind, Lock};
@@ -175,7 +175,10 @@ impl Desk<'_> {
         if !still_there {
             return Ok(());
         }
-        let ruling = carry_out(self.dir, &record, self.judge.dry_run)?;
+        let ruling = match carry_out(self.dir, &record, self.judge.dry_run) {
+            Err(e) if is_contradiction(&e) => Ruling::Undecidable,
+            ruling => ruling?,
+        };
         let target = PathBuf::from(&record.target);
         match ruling {
             Ruling::Completed => self.settled.completed.push(target),
@@ -183,7 +186,7 @@ impl Desk<'_> {
             Ruling::Removed => self.settled.removed.push(name.into()),
             Ruling::InUse => self.settled.in_use.push(target),
             Ruling::Undecidable => {
-                let trees = [&record.stage, &record.kept];
+                let trees = [&record.stage, &record.kept, &record.spent];
                 self.quarantine(trees.map(OsString::as_os_str).into_iter(), name)?;
             }
         }
@@ -212,7 +215,12 @@ fn carry_out(dir: &Dir, record: &SwapRecord, dry_run: bool) -> io::Result<Ruling
         found => found.map(|found| Some(found.kind)),
     };
     let (target, stage, kept) = (there(&record.target)?, there(&record.stage)?, there(&record.kept)?);
+    let spent = there(&record.spent)?;
+    let is_sound = |kind: &Option<Kind>| kind.is_none_or(|kind| kind == Kind::Dir);
     let ruling = match (stage, target, kept) {
+        // The old version is at one of these names, and goes to the last.
+        (_, _, Some(_)) | (Some(_), Some(_), _) if spent.is_some() => Ruling::Undecidable,
+        _ if !(is_sound(&stage) && is_sound(&kept)) => Ruling::Undecidable,
         (Some(_), Some(found), _) if found != Kind::Dir => Ruling::Undecidable,
         (Some(_), Some(_), Some(_)) => Ruling::Undecidable,
         (Some(_), _, _) | (None, Some(_), Some(_)) => Ruling::Completed,

@@ -60,7 +60,11 @@ pub(crate) fn carry_out_rest(root: &Arc<Dir>, plan: &Plan, ready: &[bool]) -> io
 
 /// Removes what a plan has staged, as far as it is there.
 pub(crate) fn remove_staged(root: &Dir, plan: &Plan) -> io::Result<()> {
-    if plan.stage.is_empty() { Ok(()) } else { remove_tree(root, &plan.stage) }
+    if plan.stage.is_empty() {
+        return Ok(());
+    }
+    // Something else by that name is none of ours.
+    absent(remove_tree(root, &plan.stage)).map(|_| ())
 }
 
 struct Hand<'a> {

@@ -145,7 +145,8 @@ pub(super) fn is_untouched(now: Option<Fingerprint>, before: Option<Fingerprint>
     match (now, before) {
         (None, _) => true,
         (Some(_), None) => false,
-        (Some(now), Some(before)) => now.ino == before.ino && now.is_no_later_than(before),
+        // A directory is never what a change was about.
+        (Some(now), Some(before)) => !now.is_dir && now.ino == before.ino && now.is_no_later_than(before),
     }
 }
 

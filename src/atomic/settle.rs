@@ -14,6 +14,7 @@ use super::remove::remove_tree;
 use super::ruling::{Ruling, absent, rule};
 use super::sweep::{Judge, Verdict};
 use super::writer_lock::WriterLock;
+use crate::ErrorKind;
 use crate::sys::{self, Dir, File, Kind};
 
 /// What became of the remnants of transactions, relative to their root.
@@ -150,7 +151,10 @@ impl Desk<'_> {
         };
         self.dirty |= !self.judge.dry_run;
         match ruling {
-            Ruling::Complete(plan, ready) => self.complete(journal, &plan, &ready),
+            Ruling::Complete(plan, ready) => match self.complete(journal, &plan, &ready) {
+                Err(e) if is_contradiction(&e) => self.quarantine(journal, staged),
+                completed => completed,
+            },
             Ruling::RollBack(plan) => {
                 self.settled.rolled_back.extend(plan.changes.iter().map(|change| change.path.clone()));
                 self.remove_record(journal, &plan)
@@ -225,6 +229,12 @@ impl Desk<'_> {
         let ours = stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0;
         Ok(ours && stat.kind == Kind::Dir)
     }
+}
+
+/// What is there can't be squared with a record: a file where a directory should be, or the like.
+pub(super) fn is_contradiction(e: &io::Error) -> bool {
+    use ErrorKind::{AlreadyExists, InvalidPath, IsADirectory, NotADirectory};
+    matches!(ErrorKind::of(e), AlreadyExists | InvalidPath | IsADirectory | NotADirectory)
 }
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;

@@ -47,7 +47,9 @@ impl WriterLock {
 
     /// Has somebody the lock for `target`? Without locks nobody can tell: then it counts as held.
     pub(crate) fn is_held(dir: &Dir, target: &OsStr) -> io::Result<bool> {
-        match dir.open_file(&names::for_target(Role::Lock, target)) {
+        let name = names::for_target(Role::Lock, target);
+        match dir.open_file(&name) {
+            Err(e) if is_planted(dir, &name, &e) => Err(io::ErrorKind::PermissionDenied.into()),
             Err(e) if sys::is_gone(&e) => Ok(false),
             opened => Ok(opened?.try_lock()? != Lock::Held),
         }

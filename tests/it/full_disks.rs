@@ -218,7 +218,7 @@ fn on(test: &str, tool: &str, script: &str, body: impl FnOnce(&Path)) {
 fn say(tally: &Tally, what: &str) {
     let Tally { operations, points, failed, replaced } = tally;
     let said = format!(
-        "{what}: {operations} operations at {points} points, {failed} failed as they should, \
+        "TRIED {what}: {operations} operations at {points} points, {failed} failed as they should, \
          {replaced} of these after a rename\n"
     );
     std::io::stderr().lock().write_all(said.as_bytes()).unwrap();

@@ -52,9 +52,15 @@ mod full_disks;
 #[cfg(target_os = "linux")]
 mod health;
 #[cfg(target_os = "linux")]
+mod hostile;
+#[cfg(target_os = "linux")]
+mod hostile_trees;
+#[cfg(target_os = "linux")]
 mod lock;
 #[cfg(target_os = "linux")]
 mod lock_limits;
+#[cfg(target_os = "linux")]
+mod marks;
 #[cfg(target_os = "linux")]
 mod operations;
 mod portable;
@@ -65,6 +71,8 @@ mod portable_windows;
 #[cfg(target_os = "linux")]
 mod property;
 mod races;
+#[cfg(target_os = "linux")]
+mod recover_hostile;
 #[cfg(target_os = "linux")]
 mod rules_content;
 mod rules_errors;
