@@ -1,5 +1,6 @@
 //! The commands that need no running service.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use durafile::health::Heartbeat;
 
 use crate::config::Process;
 use crate::failure::{Failure, Outcome};
-use crate::item::{Held, exists, move_file};
+use crate::item::{Held, exists};
 use crate::layout::{Layout, RecordingId};
 use crate::ledger::Ledger;
+use crate::moves::{must_move, same};
 use crate::pipeline::{Job, Observer};
 
 /// Tells on standard error how far it is.
@@ -36,9 +38,17 @@ pub(crate) fn process(args: &Process) -> Outcome {
         guard: Arc::new(()),
         observer: &Narrator,
     };
-    let sha256 = job.identify()?;
-    let product = job.make(&sha256)?;
+    let sha256 = job.identify().map_err(of_the_file)?;
+    let product = job.make(&sha256).map_err(of_the_file)?;
     job.publish(product, &args.output)
+}
+
+/// Whatever keeps us from reading it, nothing else is to be read here.
+fn of_the_file(e: Failure) -> Failure {
+    match e {
+        Failure::Disk(e) => Failure::Input(e),
+        other => other,
+    }
 }
 
 /// The ledger first, then the file: cut short in between, the next start of a service finishes it.
@@ -56,8 +66,13 @@ pub(crate) fn retry(data: &Path, id: &str) -> Outcome {
     if !exists(&layout.failed(&id))? {
         return Err(unknown());
     }
+    let (failed, waiting) = (layout.failed(&id), layout.waiting(&id));
+    // Another recording of that name, which the service is about to give one of its own.
+    if exists(&waiting)? && !same(&failed, &waiting)? {
+        return Err(Failure::Disk(io::ErrorKind::AlreadyExists.into()));
+    }
     Ledger::open(&layout.ledger(), "retry")?.retry(&id)?;
-    move_file(&layout.failed(&id), &layout.waiting(&id))
+    must_move(&failed, &waiting)
 }
 
 pub(crate) fn alive(data: &Path, heartbeat: Option<&Path>, max_age: Duration) -> Outcome<ExitCode> {

@@ -65,12 +65,15 @@ pub(crate) struct Serve {
     /// The largest recording
     #[arg(long, value_name = "BYTES", default_value_t = 500_000_000)]
     pub(crate) size_limit: u64,
-    /// Unhealthy with less than this free
+    /// With less than this free it is unhealthy, and takes no uploads
     #[arg(long, value_name = "BYTES", default_value_t = 500 << 20)]
     pub(crate) min_free: u64,
     /// A client that sends nothing for so long is given up
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     pub(crate) idle_timeout: Duration,
+    /// An upload that takes longer is given up, however steadily it comes
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "14400")]
+    pub(crate) upload_timeout: Duration,
     /// Recordings that may be received at the same time
     #[arg(long, default_value_t = 32)]
     pub(crate) uploads: usize,

@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     /// Something on the disk could not be looked at, moved or removed.
     #[error("could not use the data directory")]
     Disk(#[source] io::Error),
+    #[error("less is free than has to be")]
+    LittleRoom,
     #[error("could not use the ledger")]
     Ledger(#[from] rusqlite::Error),
     /// The recording is not what it should be.
@@ -38,8 +40,8 @@ pub(crate) enum Failure {
     NotFailed(PathBuf),
     #[error("could not start the server")]
     Server(#[source] io::Error),
-    #[error("the worker ended unexpectedly")]
-    WorkerGone,
+    #[error("the {0} ended unexpectedly")]
+    Ended(&'static str),
 }
 
 /// What a recording may lack.
@@ -91,6 +93,7 @@ impl Failure {
             Failure::Save(e) => e.kind().as_str(),
             Failure::Input(_) => "unreadable",
             Failure::Disk(e) => disk_kind(e).as_str(),
+            Failure::LittleRoom => ErrorKind::StorageFull.as_str(),
             Failure::Ledger(e) => ledger_kind(e).map_or("ledger", ErrorKind::as_str),
             Failure::Invalid(what, _) => what.kind(),
             Failure::TimedOut(_) => "timed_out",
@@ -99,7 +102,7 @@ impl Failure {
             Failure::Interrupted(_) => "interrupted",
             Failure::NotFailed(_) => "not_failed",
             Failure::Server(_) => "server",
-            Failure::WorkerGone => "worker",
+            Failure::Ended(part) => part,
         }
     }
 
@@ -112,8 +115,12 @@ impl Failure {
                 ErrorKind::StorageFull => "The disk is full; free some space.",
                 ErrorKind::PermissionDenied => "The data directory does not permit this; check its owner.",
                 ErrorKind::NotFound => "A part of the data directory is missing; restore it.",
+                ErrorKind::AlreadyExists => {
+                    "Another recording of that name is in the way; try again in a moment."
+                }
                 _ => "The disk reported an error; check its health.",
             },
+            Failure::LittleRoom => "The disk is almost full; free some space.",
             Failure::Ledger(e) => match ledger_kind(e) {
                 Some(ErrorKind::StorageFull) => "The disk is full; free some space.",
                 Some(ErrorKind::Locked) => "The ledger is in use; try again in a moment.",
@@ -128,7 +135,7 @@ impl Failure {
             Failure::Interrupted(_) => "Processing was cut short too often; the recording was set aside.",
             Failure::NotFailed(_) => "There is no failed recording of that name.",
             Failure::Server(_) => "The server can't listen on that address; choose another port.",
-            Failure::WorkerGone => "The service broke down; start it again.",
+            Failure::Ended(_) => "The service broke down; start it again.",
         }
     }
 
@@ -139,7 +146,7 @@ impl Failure {
             // In place, and nobody knows for how long: it is saved again.
             Failure::Save(e) if e.target() != TargetState::Unchanged => Remedy::Retry,
             Failure::Save(e) if is_of_the_disk(e.kind()) => Remedy::Wait,
-            Failure::Disk(_) => Remedy::Wait,
+            Failure::Disk(_) | Failure::LittleRoom => Remedy::Wait,
             Failure::Ledger(e) if ledger_kind(e) == Some(ErrorKind::Locked) => Remedy::Retry,
             Failure::Ledger(_) => Remedy::Wait,
             Failure::TimedOut(_) => Remedy::Retry,
@@ -171,8 +178,9 @@ impl Failure {
             Failure::Save(e) if e.target() != TargetState::Unchanged => 11,
             Failure::Save(e) => exit_code_of(e.kind()),
             Failure::Disk(e) => exit_code_of(disk_kind(e)),
+            Failure::LittleRoom => exit_code_of(ErrorKind::StorageFull),
             Failure::Ledger(e) => ledger_kind(e).map_or(1, exit_code_of),
-            Failure::Interrupted(_) | Failure::Server(_) | Failure::WorkerGone => 1,
+            Failure::Interrupted(_) | Failure::Server(_) | Failure::Ended(_) => 1,
         }
     }
 }
@@ -186,7 +194,7 @@ fn exit_code_of(kind: ErrorKind) -> u8 {
         | ErrorKind::Unsupported => 6,
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => 8,
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => 9,
-        ErrorKind::Busy | ErrorKind::Locked | ErrorKind::TimedOut => 10,
+        ErrorKind::AlreadyExists | ErrorKind::Busy | ErrorKind::Locked | ErrorKind::TimedOut => 10,
         ErrorKind::Cancelled => EXIT_CANCELLED,
         _ => 1,
     }
@@ -209,6 +217,7 @@ fn disk_kind(e: &io::Error) -> ErrorKind {
     match e.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
         io::ErrorKind::StorageFull => ErrorKind::StorageFull,
         io::ErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
         io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnlyFilesystem,

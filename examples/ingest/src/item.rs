@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use durafile::{ErrorKind, LockFile};
 
@@ -25,21 +26,18 @@ impl Held {
             Err(e) => Err(e.into()),
         }
     }
+
+    /// Waits for whoever has it, but not for ever.
+    pub(crate) fn take_within(path: PathBuf, longest: Duration) -> Outcome<Arc<Held>> {
+        let lock = LockFile::lock_timeout(&path, longest)?;
+        Ok(Arc::new(Held { path, _lock: lock }))
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         // While it is still locked. One that stays is removed at the next start.
         let _ = fs_err::remove_file(&self.path);
-    }
-}
-
-/// Moves a recording between two folders of the data directory. Done again after a power cut, it does no
-/// harm: the ledger says where the recording belongs.
-pub(crate) fn move_file(from: &Path, to: &Path) -> Outcome {
-    match fs_err::rename(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && exists(to)? => Ok(()),
-        moved => moved.map_err(Failure::Disk),
     }
 }
 

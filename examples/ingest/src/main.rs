@@ -11,6 +11,7 @@ mod http;
 mod item;
 mod layout;
 mod ledger;
+mod moves;
 mod pipeline;
 mod serve;
 mod service;

@@ -48,7 +48,7 @@ async fn run(service: Arc<Service>, asked: CancelToken) -> Outcome {
     let listener =
         TcpListener::bind((service.config.host, service.config.port)).await.map_err(Failure::Server)?;
     announce(&service, &listener)?;
-    let (worker_ended, mut worker) = oneshot::channel();
+    let (worker_ended, worker) = oneshot::channel();
     let worker_service = service.clone();
     std::thread::Builder::new()
         .name("worker".to_owned())
@@ -61,29 +61,21 @@ async fn run(service: Arc<Service>, asked: CancelToken) -> Outcome {
     let (closing, close) = oneshot::channel::<()>();
     let server = axum::serve(listener, http::router(service.clone()))
         .with_graceful_shutdown(async move { close.await.unwrap_or_default() });
-    let mut server = tokio::spawn(server.into_future());
-
-    let early = if asked.is_cancelled() {
-        None
+    let server = tokio::spawn(server.into_future());
+    let mut parts = Parts { worker: Some(worker), server: Some(server) };
+    let ended = if asked.is_cancelled() {
+        Ok(())
     } else {
         tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            ended = &mut worker => Some(ended),
-            // It only ends when it is told to.
-            _ = &mut server => None,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            part = parts.first() => Err(Failure::Ended(part)),
         }
     };
-    let worker_lives = early.is_none();
     tracing::info!(grace = ?service.config.grace, "stopping");
     service.stop.stop();
     let _ = closing.send(());
-    let all = async {
-        if worker_lives {
-            let _ = (&mut worker).await;
-        }
-        let _ = (&mut server).await;
-    };
+    let all = parts.all();
     tokio::pin!(all);
     if timeout(service.config.grace, &mut all).await.is_err() {
         tracing::warn!("the grace period is over; what is under way is left for the next run");
@@ -93,7 +85,41 @@ async fn run(service: Arc<Service>, asked: CancelToken) -> Outcome {
         }
     }
     tracing::info!("stopped");
-    if worker_lives { Ok(()) } else { Err(Failure::WorkerGone) }
+    ended
+}
+
+/// What runs until it is told to end. A part that has ended is taken out: it must not be asked again.
+struct Parts<W, S> {
+    worker: Option<W>,
+    server: Option<S>,
+}
+
+impl<W: Future + Unpin, S: Future + Unpin> Parts<W, S> {
+    /// The first that ends.
+    async fn first(&mut self) -> &'static str {
+        tokio::select! {
+            () = end(&mut self.worker) => "worker",
+            () = end(&mut self.server) => "server",
+        }
+    }
+
+    async fn all(mut self) {
+        if self.worker.is_some() {
+            end(&mut self.worker).await;
+        }
+        if self.server.is_some() {
+            end(&mut self.server).await;
+        }
+    }
+}
+
+/// Never comes for what is not there.
+async fn end(part: &mut Option<impl Future + Unpin>) {
+    match part {
+        Some(running) => drop(running.await),
+        None => std::future::pending().await,
+    }
+    *part = None;
 }
 
 /// The one line on standard output; and the file, for whoever waits for the service.
@@ -107,4 +133,26 @@ fn announce(service: &Service, listener: &TcpListener) -> Outcome {
         WriteOptions::new().durability(Durability::None).write(path, url)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ended_by_itself_is_not_waited_for_again() {
+        let (worker_ended, worker) = oneshot::channel::<()>();
+        let mut parts = Parts { worker: Some(worker), server: Some(tokio::spawn(async {})) };
+        assert_eq!(parts.first().await, "server");
+        drop(worker_ended);
+        parts.all().await;
+
+        let (worker_ended, worker) = oneshot::channel::<()>();
+        drop(worker_ended);
+        let (close, closed) = oneshot::channel::<()>();
+        let mut parts = Parts { worker: Some(worker), server: Some(tokio::spawn(closed)) };
+        assert_eq!(parts.first().await, "worker");
+        drop(close);
+        parts.all().await;
+    }
 }

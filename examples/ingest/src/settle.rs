@@ -4,9 +4,10 @@ use durafile::Recovery;
 use serde::Serialize;
 
 use crate::failure::Outcome;
-use crate::item::{Held, move_file};
-use crate::layout::Layout;
+use crate::item::{Held, exists};
+use crate::layout::{Layout, RecordingId};
 use crate::ledger::{Ledger, State};
+use crate::moves::{Moved, move_file, same};
 
 /// How many things were settled, for the status.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -61,12 +62,22 @@ fn finish_retries(layout: &Layout, ledger: &Ledger) -> Outcome<usize> {
     for id in Layout::recordings(&layout.failed_dir())? {
         let Some(held) = Held::try_take(layout.lock(&id))? else { continue };
         if ledger.find(&id)?.is_none_or(|entry| entry.state == State::Waiting) {
-            move_file(&layout.failed(&id), &layout.waiting(&id))?;
-            count += 1;
+            // If another came under that name, the worker gives that one a name of its own first.
+            if move_file(&layout.failed(&id), &layout.waiting(&id))? == Moved::There {
+                count += 1;
+            }
+        } else if is_done_too(layout, &id)? {
+            let _ = move_file(&layout.failed(&id), &layout.done(&id))?;
         }
         drop(held);
     }
     Ok(count)
+}
+
+/// It was retried and done, and a power cut brought back the name that it had before.
+fn is_done_too(layout: &Layout, id: &RecordingId) -> Outcome<bool> {
+    let (failed, done) = (layout.failed(id), layout.done(id));
+    Ok(exists(&done)? && same(&failed, &done)?)
 }
 
 /// Taking a lock that nobody has, and dropping it, removes its file.

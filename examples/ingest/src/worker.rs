@@ -1,6 +1,7 @@
 //! The watcher: takes each recording of the inbox once, whoever else looks there.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,11 @@ use durafile::health::Heartbeat;
 
 use crate::chunks;
 use crate::failure::{Failure, Outcome, Remedy};
-use crate::item::{Held, exists, move_file};
+use crate::item::{Held, exists};
 use crate::layout::{Layout, RecordingId};
 use crate::ledger::{Entry, State};
-use crate::pipeline::{Job, Observer};
+use crate::moves::{Moved, move_file, must_move, same, sync_dir};
+use crate::pipeline::{Guard, Job, Observer};
 use crate::service::Service;
 use crate::stop::linger;
 
@@ -115,22 +117,84 @@ impl Worker {
             return Ok(Fate::NotOurs);
         }
         self.service.begins(id.as_str());
+        if self.is_taken(id)? {
+            return self.rename(id);
+        }
         let entry = self.service.ledger.begin(id)?;
         match entry.state {
             State::Waiting if entry.starts > MAX_STARTS => {
                 self.set_aside(id, &Failure::Interrupted(MAX_STARTS), entry.attempts)
             }
-            State::Waiting => self.work(id, &held),
-            _ => self.put_away(id, &entry),
+            State::Waiting => {
+                if exists(&layout.failed(id))? {
+                    // A retry was cut short in its move.
+                    must_move(&layout.failed(id), &layout.waiting(id))?;
+                }
+                self.work(id, &held)
+            }
+            _ => self.put_away(id, &entry, &held),
         }
     }
 
-    /// The ledger has it settled; only the move was cut short.
-    fn put_away(&self, id: &RecordingId, entry: &Entry) -> Outcome<Fate> {
+    /// Whether another recording was put away under this name.
+    fn is_taken(&self, id: &RecordingId) -> Outcome<bool> {
+        let layout = &self.service.layout;
+        for place in [layout.done(id), layout.failed(id)] {
+            if exists(&place)? && !same(&layout.waiting(id), &place)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A newcomer under a known name becomes a recording of its own.
+    fn rename(&self, id: &RecordingId) -> Outcome<Fate> {
+        let (layout, own) = (&self.service.layout, RecordingId::for_name(id.as_str()));
+        // Within one directory, so that no crash leaves both names or none.
+        fs_err::rename(layout.waiting(id), layout.waiting(&own)).map_err(Failure::Disk)?;
+        // Else it could be put away, and come back under the name that it had.
+        sync_dir(&layout.inbox())?;
+        tracing::warn!(%id, %own, "another recording has this name; the new one gets a name of its own");
+        self.service.ledger.received(&own, id.as_str())?;
+        Ok(Fate::Settled)
+    }
+
+    /// The ledger has it settled; either only the move was cut short, or it is another of that name.
+    fn put_away(&self, id: &RecordingId, entry: &Entry, held: &Arc<Held>) -> Outcome<Fate> {
         let layout = &self.service.layout;
         let to = if entry.state == State::Failed { layout.failed(id) } else { layout.done(id) };
-        move_file(&layout.waiting(id), &to)?;
-        Ok(Fate::Settled)
+        match self.is_other(id, entry, &to, held) {
+            Ok(false) if move_file(&layout.waiting(id), &to)? == Moved::There => Ok(Fate::Settled),
+            Ok(_) => self.rename(id),
+            Err(e) if e.remedy() == Remedy::Stop => Ok(Fate::PutBack),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// What was done may have been taken away from `to` since, but the ledger knows its content.
+    fn is_other(&self, id: &RecordingId, entry: &Entry, to: &Path, held: &Arc<Held>) -> Outcome<bool> {
+        let Some(sha256) = entry.sha256.as_ref().filter(|_| entry.state != State::Failed) else {
+            return Ok(false);
+        };
+        // Then it is the same: that was looked at before.
+        if exists(to)? {
+            return Ok(false);
+        }
+        match self.job(id, held.clone()).identify() {
+            Ok(found) => Ok(found != *sha256),
+            Err(e) if e.remedy() == Remedy::GiveUp => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn job(&self, id: &RecordingId, guard: Guard) -> Job<'_> {
+        Job {
+            recording: self.service.layout.waiting(id),
+            limits: self.service.config.limits.limits(),
+            cancel: &self.service.cancel,
+            guard,
+            observer: self,
+        }
     }
 
     fn work(&self, id: &RecordingId, held: &Arc<Held>) -> Outcome<Fate> {
@@ -183,7 +247,7 @@ impl Worker {
         tracing::error!(%id, error = e.kind(), attempts, cause = e.chain(), "failed; set aside");
         self.service.ledger.failed(id, e, attempts)?;
         let layout = &self.service.layout;
-        move_file(&layout.waiting(id), &layout.failed(id))?;
+        must_move(&layout.waiting(id), &layout.failed(id))?;
         Ok(Fate::Settled)
     }
 
@@ -192,14 +256,7 @@ impl Worker {
         if attempts > 1 && self.service.stop.is_stopping() {
             return Err(Failure::Cancelled);
         }
-        let job = |guard| Job {
-            recording: layout.waiting(id),
-            limits: self.service.config.limits.limits(),
-            cancel: &self.service.cancel,
-            guard,
-            observer: self,
-        };
-        let sha256 = job(held.clone()).identify()?;
+        let sha256 = self.job(id, held.clone()).identify()?;
         // The same content under two names: one of them at a time.
         let Some(content) = Held::try_take(layout.content_lock(&sha256))? else {
             self.service.ledger.put_back(id)?;
@@ -209,7 +266,7 @@ impl Worker {
             ledger.duplicate(id, &sha256)?;
             tracing::info!(%id, %first, "skipped: this content is done already");
         } else {
-            let job = job(Arc::new((held.clone(), content)));
+            let job = self.job(id, Arc::new((held.clone(), content)));
             let product = job.make(&sha256)?;
             let seconds = product.seconds();
             // Killed after this and before the ledger has it, it is done again: the same result, in the
@@ -218,7 +275,7 @@ impl Worker {
             ledger.done(id, &sha256, seconds, attempts)?;
             tracing::info!(%id, seconds, "done");
         }
-        move_file(&layout.waiting(id), &layout.done(id))?;
+        must_move(&layout.waiting(id), &layout.done(id))?;
         Ok(Fate::Settled)
     }
 

@@ -1,9 +1,12 @@
 //! Reads a WAV file from its beginning to its end, once, in constant memory but for the blocks.
 
-use std::io::{BufReader, Read};
+// The errors of `fs_err` have no number, and it is needed here.
+use std::fs;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use hound::{SampleFormat, WavReader, WavSpec};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{BLOCKS_PER_SECOND, Block, Signal};
@@ -19,18 +22,18 @@ const CHUNK: usize = 256 << 10;
 /// The SHA-256 of the file, in hexadecimal digits. A file that can't be a recording is refused here.
 pub(crate) fn identify(path: &Path, watch: &Watch) -> Outcome<String> {
     // Before it is opened: a FIFO would keep us waiting.
-    let found = fs_err::metadata(path).map_err(Failure::Input)?;
+    let found = fs::metadata(path).map_err(|e| unreadable(path, e))?;
     if !found.is_file() {
         return Err(Failure::Invalid(Invalid::NotWav, None));
     }
-    let mut file = fs_err::File::open(path).map_err(Failure::Input)?;
+    let mut file = fs::File::open(path).map_err(|e| unreadable(path, e))?;
     if found.len() < MIN_BYTES {
         return Err(Failure::Invalid(Invalid::TooSmall, None));
     }
     let (mut digest, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
     loop {
         watch.check()?;
-        match file.read(&mut chunk).map_err(Failure::Input)? {
+        match file.read(&mut chunk).map_err(|e| unreadable(path, e))? {
             0 => break,
             len => digest.update(chunk.get(..len).unwrap_or_default()),
         }
@@ -40,7 +43,8 @@ pub(crate) fn identify(path: &Path, watch: &Watch) -> Outcome<String> {
 
 /// Decodes every sample; a file that is cut off is refused.
 pub(crate) fn decode(path: &Path, watch: &Watch) -> Outcome<Signal> {
-    let file = fs_err::File::open(path).map_err(Failure::Input)?;
+    let refused = |e| refused(path, e);
+    let file = fs::File::open(path).map_err(|e| unreadable(path, e))?;
     let mut reader = WavReader::new(BufReader::with_capacity(CHUNK, file)).map_err(refused)?;
     let spec = reader.spec();
     if spec.sample_rate == 0 || spec.channels == 0 {
@@ -65,11 +69,21 @@ pub(crate) fn decode(path: &Path, watch: &Watch) -> Outcome<Signal> {
     meter.finish()
 }
 
-fn refused(e: hound::Error) -> Failure {
+fn refused(path: &Path, e: hound::Error) -> Failure {
     match e {
-        // The end that comes too early is one of these.
-        hound::Error::IoError(io) if io.raw_os_error().is_some() => Failure::Input(io),
+        // The end that comes too early is another one of these.
+        hound::Error::IoError(io) if io.raw_os_error().is_some() => unreadable(path, io),
         other => Failure::Invalid(Invalid::NotWav, Some(other)),
+    }
+}
+
+/// Whose fault it is: of this file, of which a block is damaged or which leads nowhere, or of the machine.
+fn unreadable(path: &Path, e: io::Error) -> Failure {
+    let leads_nowhere = || matches!(e.kind(), io::ErrorKind::NotFound) && path.is_symlink();
+    match Errno::from_io_error(&e) {
+        Some(Errno::IO | Errno::LOOP) => Failure::Input(e),
+        _ if leads_nowhere() => Failure::Input(e),
+        _ => Failure::Disk(e),
     }
 }
 
@@ -159,5 +173,33 @@ impl Meter {
             frames: self.frames,
             blocks: self.blocks,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::failure::Remedy;
+
+    #[test]
+    fn only_a_damaged_recording_is_to_blame_itself() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("recording");
+        let gone = unreadable(&path, Errno::NOENT.into());
+        assert_eq!((gone.kind(), gone.remedy()), ("not_found", Remedy::Wait), "the disk has vanished");
+        for machine in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::ACCESS, Errno::STALE] {
+            assert_eq!(unreadable(&path, machine.into()).remedy(), Remedy::Wait, "{machine:?}");
+        }
+        for damage in [Errno::IO, Errno::LOOP] {
+            assert_eq!(unreadable(&path, damage.into()).kind(), "unreadable", "{damage:?}");
+        }
+        let within = |e: io::Error| refused(&path, hound::Error::IoError(e));
+        assert_eq!(within(Errno::IO.into()).kind(), "unreadable");
+        assert_eq!(within(Errno::MFILE.into()).remedy(), Remedy::Wait);
+        assert_eq!(within(io::ErrorKind::UnexpectedEof.into()).kind(), "not_a_wav");
+        symlink("nowhere", &path).unwrap();
+        assert_eq!(unreadable(&path, Errno::NOENT.into()).kind(), "unreadable");
     }
 }

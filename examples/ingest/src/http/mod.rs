@@ -5,6 +5,7 @@ mod read;
 mod receive;
 mod refusal;
 mod request_log;
+mod room;
 mod status;
 mod upload;
 
@@ -56,6 +57,14 @@ static WAITING: Semaphore = Semaphore::const_new(32);
 
 /// How long they wait before they are refused.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks something up, and does not wait for ever for a disk that hangs.
+async fn look_up<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Answer<T> {
+    match timeout(PATIENCE, blocking(work)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Refusal::from(Failure::TimedOut("look up"))),
+    }
+}
 
 /// Work that may wait for the disk goes to a thread where that harms nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Answer<T> {

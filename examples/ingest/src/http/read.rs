@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::params::{InPath, InQuery, parse_id};
 use super::refusal::{Answer, Refusal};
-use super::{Site, blocking};
+use super::{Site, look_up};
 use crate::failure::{Failure, Outcome};
 use crate::ledger::Entry;
 use crate::service::Service;
@@ -40,13 +40,13 @@ pub(crate) async fn recordings(
     State(site): State<Site>,
     InQuery(Limit { limit }): InQuery<Limit>,
 ) -> Answer<Json<Vec<Entry>>> {
-    blocking(move || site.service.ledger.recent(limit.min(MOST)).map(Json)).await
+    look_up(move || site.service.ledger.recent(limit.min(MOST)).map(Json)).await
 }
 
 /// `GET /recordings/{id}`
 pub(crate) async fn recording(State(site): State<Site>, InPath(id): InPath<String>) -> Answer<Json<Entry>> {
     let id = parse_id(&id)?;
-    let found = blocking(move || site.service.ledger.find(&id)).await?;
+    let found = look_up(move || site.service.ledger.find(&id)).await?;
     found.map(Json).ok_or_else(Refusal::unknown)
 }
 
@@ -69,10 +69,10 @@ async fn from_result(site: Site, id: &str, file: &'static str) -> Answer<Vec<u8>
     let id = parse_id(id)?;
     let sha256 = {
         let service = site.service.clone();
-        let entry = blocking(move || service.ledger.find(&id)).await?.ok_or_else(Refusal::unknown)?;
+        let entry = look_up(move || service.ledger.find(&id)).await?.ok_or_else(Refusal::unknown)?;
         entry.sha256.ok_or_else(Refusal::no_result)?
     };
-    blocking(move || read(&site.service, &sha256, file)).await?.ok_or_else(Refusal::no_result)
+    look_up(move || read(&site.service, &sha256, file)).await?.ok_or_else(Refusal::no_result)
 }
 
 /// One version of the result, whatever is published meanwhile.

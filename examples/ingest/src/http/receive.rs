@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use durafile::AtomicFile;
 use futures_util::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
 use super::refusal::{Answer, Refusal};
-use crate::failure::Failure;
+use crate::failure::{Failure, Outcome};
 
 /// Pieces of the body that may wait for the disk. The client is not read any further meanwhile.
 const QUEUE: usize = 4;
@@ -25,17 +25,46 @@ enum Piece {
     End,
 }
 
-/// Streams a body into what `open` opens, and publishes that when it is complete. The size limit is
-/// that of the stream: what the client says about its length is not believed.
+/// How long an upload may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Without anything coming.
+    pub(crate) idle: Duration,
+    /// All in all.
+    pub(crate) total: Duration,
+}
+
+/// Where an upload goes.
+pub(crate) trait Target: Send + 'static {
+    fn open(&mut self) -> Outcome<AtomicFile>;
+
+    /// The body is there, whole.
+    fn commit(&mut self, file: AtomicFile) -> Outcome {
+        file.commit()?;
+        Ok(())
+    }
+}
+
+/// Streams a body into what `target` opens, and publishes that when it is complete. The size limit is
+/// that of the stream: what the client says about its length is not believed. `place` is given up when
+/// the thread has ended, be the client there or not: a disk that hangs keeps no more threads than there are
+/// places.
 pub(crate) async fn receive(
     body: Body,
-    idle: Duration,
-    open: impl FnOnce() -> durafile::Result<AtomicFile> + Send + 'static,
+    pace: Pace,
+    place: OwnedSemaphorePermit,
+    target: impl Target,
 ) -> Answer<()> {
     let (send, pieces) = mpsc::channel(QUEUE);
-    let saved = tokio::task::spawn_blocking(move || save(open, pieces));
+    let saved = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        save(target, pieces)
+    });
     let mut stream = body.into_data_stream();
-    let passed = pass_on(&mut stream, idle, send).await;
+    let passed = match timeout(pace.total, pass_on(&mut stream, pace.idle, send)).await {
+        Ok(passed) => passed,
+        Err(_) => Passed::Broken(Refusal::too_slow()),
+    };
     let saved = match saved.await {
         Ok(saved) => saved,
         Err(e) => return Err(Refusal::broken().because(e)),
@@ -83,11 +112,8 @@ async fn pass_on(stream: &mut BodyDataStream, idle: Duration, send: mpsc::Sender
     }
 }
 
-fn save(
-    open: impl FnOnce() -> durafile::Result<AtomicFile>,
-    mut pieces: mpsc::Receiver<Piece>,
-) -> Result<(), Failure> {
-    let mut file = open()?;
+fn save(mut target: impl Target, mut pieces: mpsc::Receiver<Piece>) -> Outcome {
+    let mut file = target.open()?;
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Data(data)) => {
@@ -95,7 +121,7 @@ fn save(
                     return Err(e.downcast::<durafile::Error>().map_or_else(Failure::Disk, Failure::Save));
                 }
             }
-            Some(Piece::End) => return Ok(file.commit().map(drop)?),
+            Some(Piece::End) => return target.commit(file),
             None => {
                 file.discard()?;
                 return Err(Failure::Cancelled);
@@ -118,12 +144,33 @@ async fn drain(mut stream: BodyDataStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
 
     use super::*;
 
     const PIECES: usize = 1000;
+    const LONG: Pace = Pace { idle: Duration::from_secs(60), total: Duration::from_secs(60) };
+
+    /// A disk that does not answer before it is told to.
+    struct SlowDisk {
+        ready: std::sync::mpsc::Receiver<()>,
+        path: PathBuf,
+    }
+
+    impl Target for SlowDisk {
+        fn open(&mut self) -> Outcome<AtomicFile> {
+            self.ready.recv().unwrap();
+            Ok(AtomicFile::create(&self.path)?)
+        }
+    }
+
+    fn places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(1))
+    }
 
     #[tokio::test]
     async fn the_network_is_read_no_faster_than_the_disk_takes_it() {
@@ -136,18 +183,32 @@ mod tests {
             Ok::<_, std::io::Error>(Bytes::from_static(&[7; 100]))
         });
         let body = Body::from_stream(futures_util::stream::iter(pieces));
-        let (ready, wait) = std::sync::mpsc::channel::<()>();
-        let target = path.clone();
-        let slow_disk = move || {
-            wait.recv().unwrap();
-            AtomicFile::create(target)
-        };
-        let upload = tokio::spawn(receive(body, Duration::from_secs(60), slow_disk));
+        let (tell, ready) = std::sync::mpsc::channel::<()>();
+        let slow_disk = SlowDisk { ready, path: path.clone() };
+        let place = places().try_acquire_owned().unwrap();
+        let upload = tokio::spawn(receive(body, LONG, place, slow_disk));
         tokio::time::sleep(Duration::from_millis(100)).await;
         let taken = read.load(Ordering::SeqCst);
         assert!(taken > 0 && taken < 20, "{taken}");
-        ready.send(()).unwrap();
+        tell.send(()).unwrap();
         upload.await.unwrap().unwrap();
         assert_eq!(std::fs::read(&path).unwrap().len(), PIECES * 100);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_leaves_its_place_to_nobody_while_the_disk_hangs() {
+        let home = tempfile::tempdir().unwrap();
+        let (tell, ready) = std::sync::mpsc::channel::<()>();
+        let hung_disk = SlowDisk { ready, path: home.path().join("file") };
+        let places = places();
+        let place = places.clone().try_acquire_owned().unwrap();
+        let upload = tokio::spawn(receive(Body::from("recording"), LONG, place, hung_disk));
+        tokio::task::yield_now().await;
+        upload.abort();
+        upload.await.unwrap_err();
+        assert_eq!(places.available_permits(), 0, "the thread is still there");
+        tell.send(()).unwrap();
+        let free = tokio::time::timeout(Duration::from_secs(60), places.acquire()).await;
+        assert!(free.is_ok(), "the place is free when the thread has ended");
     }
 }

@@ -85,6 +85,11 @@ impl Refusal {
         Refusal::new(StatusCode::REQUEST_TIMEOUT, "stalled", message)
     }
 
+    pub(crate) fn too_slow() -> Refusal {
+        let message = "The upload took too long; nothing was kept. Send it in chunks.";
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message)
+    }
+
     pub(crate) fn busy() -> Refusal {
         let message = "Too many uploads at the same time; try again in a moment.";
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_uploads", message)

@@ -13,8 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::refusal::Answer;
-use super::{PATIENCE, Site, blocking};
-use crate::failure::Failure;
+use super::{PATIENCE, Site, look_up};
 use crate::layout::Layout;
 use crate::ledger::Counts;
 use crate::service::Now;
@@ -75,11 +74,7 @@ pub(crate) async fn filesystem(State(site): State<Site>) -> (StatusCode, Json<Va
 pub(crate) async fn health(State(site): State<Site>) -> (StatusCode, Json<Value>) {
     let health = site.checkup.health(&site).await;
     let service = site.service.clone();
-    let ledger = match timeout(PATIENCE, blocking(move || service.ledger.counts())).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(e)) => Some(e.logged()),
-        Err(_) => Some("no_answer"),
-    };
+    let ledger = look_up(move || service.ledger.counts()).await.err().map(|e| e.logged());
     let healthy = ledger.is_none() && health.as_ref().is_some_and(|health| health.healthy);
     let body = json!({
         "healthy": healthy,
@@ -108,15 +103,12 @@ pub(crate) async fn status(State(site): State<Site>) -> Answer<Json<Status>> {
     let health = site.checkup.health(&site).await;
     let percent = health.and_then(|health| health.dirs.first().map(|dir| dir.used_percent));
     let service = site.service.clone();
-    let count = blocking(move || {
+    let (waiting, chunk_sets, counts) = look_up(move || {
         let waiting = Layout::recordings(&service.layout.inbox())?.len();
         let sets = service.layout.in_chunks()?.len();
         Ok((waiting, sets, service.ledger.counts()?))
-    });
-    let (waiting, chunk_sets, counts) = match timeout(PATIENCE, count).await {
-        Ok(counted) => counted?,
-        Err(_) => return Err(Failure::TimedOut("count").into()),
-    };
+    })
+    .await?;
     let service = &site.service;
     Ok(Json(Status {
         uptime_seconds: service.began.elapsed().as_secs(),

@@ -1,8 +1,9 @@
 //! Goal: a recording that arrives in pieces is put together byte for byte, and pieces that are
 //! forgotten don't stay for ever. Method: pieces out of order, missing, sent twice, too large, too old.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use durafile::LockFile;
 use fs_err as fs;
 
 use crate::support::{Service, dir, names, no_remnants, until, wav};
@@ -84,4 +85,32 @@ fn chunks_survive_a_service_that_is_killed() {
     let count = pieces.len();
     assert_eq!(service.post(&format!("/recordings/kept/finish?chunks={count}"), b"").id(), "kept");
     assert_eq!(service.settled("kept")["state"], "done");
+}
+
+/// Whoever removes a set holds the lock of the recording, and looks at its age a last time.
+#[test]
+fn a_chunk_that_is_answered_with_204_is_not_in_a_set_that_is_being_removed() {
+    let home = dir();
+    let service = Service::start(home.path(), &[]);
+    let set = home.path().join("chunks/talk");
+    let lock = home.path().join("locks/talk.lock");
+    let sweeper = LockFile::lock(&lock).unwrap();
+    let status = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| service.post("/recordings/talk/chunks/0", b"piece").status);
+        until("the set is there", || set.exists().then_some(()));
+        // Time enough to put a chunk there, if nothing keeps it.
+        let began = Instant::now();
+        while !sender.is_finished() && began.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        fs::remove_dir_all(&set).unwrap();
+        fs::remove_file(&lock).unwrap();
+        drop(sweeper);
+        sender.join().unwrap()
+    });
+    assert_eq!(status == 204, set.join("000000").exists(), "{status}");
+    assert_eq!(service.post("/recordings/talk/chunks/0", b"piece").status, 204);
+    assert_eq!(fs::read(set.join("000000")).unwrap(), b"piece");
+    until("the lock is gone", || names(&home.path().join("locks")).is_empty().then_some(()));
+    no_remnants(home.path());
 }

@@ -13,7 +13,7 @@ use crate::support::{
     PROGRAM, Service, dir, header, is_root, names, no_remnants, open_to_all, skip, until, wav,
 };
 
-const SMALL: [&str; 6] = ["--min-free", "1000000", "--poll", "0.1", "--retry-delay", "0.2"];
+const SMALL: [&str; 6] = ["--min-free", "500000", "--poll", "0.1", "--retry-delay", "0.2"];
 
 /// A service on a tmpfs of 6 MB that nobody else sees, and that ends with it.
 fn on_small_disk(mount_point: &Path) -> Option<Service> {

@@ -1,7 +1,7 @@
 //! Goal: the answers about health and status are true, complete and say nothing about the machine.
 //! Method: each address is asked, in good and in bad order.
 
-use crate::support::{Service, dir, wav};
+use crate::support::{Service, dir, ledger, until, wav};
 
 #[test]
 fn a_healthy_service_says_so() {
@@ -61,4 +61,21 @@ fn every_request_is_in_the_log_with_method_path_status_and_time() {
     for line in [r#"method=GET path="/ingest/status" status=200 ms="#, r#"path="/nowhere" status=404 ms="#] {
         assert!(log.contains(line), "{log}");
     }
+}
+
+/// Another program that has the whole ledger for itself is as good as a disk that hangs.
+#[test]
+fn a_request_does_not_wait_for_ever_for_the_disk() {
+    let home = dir();
+    let service = Service::start(home.path(), &["--poll", "3600"]);
+    let id = service.post("/recordings?name=one", &wav(1.0, 1)).id();
+    service.settled(&id);
+    until("the service rests", || service.status()["current"].is_null().then_some(()));
+    let hog = ledger(home.path());
+    hog.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for path in ["/recordings".to_owned(), format!("/recordings/{id}"), format!("/recordings/{id}/result")] {
+        service.get(&path).refused(504, "timed_out");
+    }
+    hog.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(service.get("/recordings").status, 200);
 }

@@ -10,8 +10,13 @@ use fs_err as fs;
 use crate::support::{PROGRAM, Service, count, dir, names, no_remnants, sha256, skip, until, wav};
 
 /// What changes the disk or makes it durable, and how many of each there may be.
-const CALLS: [(&str, u32); 4] =
-    [("renameat2", 3), ("rename,renameat", 4), ("unlink,unlinkat", 12), ("fsync,fdatasync", 16)];
+const CALLS: [(&str, u32); 5] = [
+    ("renameat2", 3),
+    ("rename,renameat", 4),
+    ("link,linkat", 8),
+    ("unlink,unlinkat", 12),
+    ("fsync,fdatasync", 24),
+];
 
 /// Whether it was killed; otherwise the work came to its end first.
 fn run_and_kill(data: &Path, calls: &str, nth: u32) -> bool {

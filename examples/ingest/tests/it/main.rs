@@ -12,6 +12,7 @@ mod chunks;
 mod faults;
 mod health;
 mod kill;
+mod moves;
 mod oneshot;
 mod page;
 mod refused;

@@ -152,3 +152,37 @@ fn only_so_many_uploads_at_the_same_time() {
         (service.post("/recordings?name=third", &wav(1.0, 1)).status == 201).then_some(())
     });
 }
+
+#[test]
+fn a_client_that_only_trickles_is_given_up() {
+    let home = dir();
+    let service = Service::start(home.path(), &["--upload-timeout", "1"]);
+    let mut stream = service.connect();
+    stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n").unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        // At most for a minute.
+        for _ in 0..1200 {
+            if writer.write_all(b"a").is_err() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    let said = head(&mut stream);
+    assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    assert!(service.log().contains("too_slow") || service.log().contains("status=408"), "{}", service.log());
+    drop(stream);
+    trickle.join().unwrap();
+    nothing_is_kept(&service);
+}
+
+#[test]
+fn uploads_are_refused_while_the_disk_is_almost_full() {
+    let home = dir();
+    let service = Service::start(home.path(), &["--min-free", "1000000000000000"]);
+    service.post("/recordings?name=large", &wav(1.0, 1)).refused(507, "storage_full");
+    service.post("/recordings/part/chunks/0", b"part").refused(507, "storage_full");
+    nothing_is_kept(&service);
+    assert!(names(&home.path().join("chunks")).is_empty());
+}

@@ -136,17 +136,18 @@ fn what_seems_to_kill_the_service_is_set_aside() {
 fn a_recording_that_nothing_can_be_done_for_keeps_no_other_waiting() {
     let home = dir();
     let _service = Service::start(home.path(), &QUICK);
-    // The folder in which the first of them belongs is occupied.
-    fs::create_dir_all(home.path().join("done/a-stuck.wav/occupied")).unwrap();
+    // Nobody can lock the first of them.
+    let in_the_way = home.path().join("locks/a-stuck.lock");
+    fs::create_dir(&in_the_way).unwrap();
     for id in ["a-stuck", "b-fine", "c-fine"] {
         fs::write(home.path().join("new"), wav(1.0, id.len() as u64 + u64::from(id.as_bytes()[0]))).unwrap();
         fs::rename(home.path().join("new"), home.path().join("inbox").join(format!("{id}.wav"))).unwrap();
     }
     until("the others are put away", || {
-        (names(&home.path().join("done")) == ["a-stuck.wav", "b-fine.wav", "c-fine.wav"]).then_some(())
+        (names(&home.path().join("done")) == ["b-fine.wav", "c-fine.wav"]).then_some(())
     });
     assert_eq!(names(&home.path().join("inbox")), ["a-stuck.wav"]);
-    fs::remove_dir_all(home.path().join("done/a-stuck.wav")).unwrap();
+    fs::remove_dir(in_the_way).unwrap();
     until("and then the first", || names(&home.path().join("inbox")).is_empty().then_some(()));
 }
 
@@ -179,9 +180,10 @@ fn steps_that_were_cut_short_are_finished() {
         ("was-retried", "waiting", "failed"),
         ("still-failed", "failed", "failed"),
     ] {
-        let insert = "INSERT INTO recordings (id, name, state, received, sha256) VALUES (?1, ?1, ?2, 0, ?1)";
-        connection.execute(insert, [id, state]).unwrap();
-        fs::write(home.path().join(folder).join(format!("{id}.wav")), wav(1.0, id.len() as u64)).unwrap();
+        let content = wav(1.0, id.len() as u64);
+        let insert = "INSERT INTO recordings (id, name, state, received, sha256) VALUES (?1, ?1, ?2, 0, ?3)";
+        connection.execute(insert, [id, state, &sha256(&content)]).unwrap();
+        fs::write(home.path().join(folder).join(format!("{id}.wav")), content).unwrap();
     }
     drop(connection);
     // And the locks of those who died.
