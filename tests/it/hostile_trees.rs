@@ -174,11 +174,11 @@ impl Scene {
             spoil(&mut record.0, dice);
         }
         marks::seal(&mut record.0);
-        let spoilt = dice.one_in(3);
-        if spoilt {
+        let whole = record.0.clone();
+        if dice.one_in(3) {
             spoil(&mut record.0, dice);
         }
-        self.has_record |= !spoilt;
+        self.has_record |= record.0 == whole;
         fs::File::create_new(at)?.write_all(&record.0)?;
         fs::set_permissions(at, fs::Permissions::from_mode(dice.pick(&[0o600, 0o600, 0o600, 0o666])))
     }
