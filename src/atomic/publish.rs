@@ -124,7 +124,7 @@ impl Staged {
         match dir.rename_new(from.as_name(), &self.target.name) {
             // Two names for a moment; dropping `from` removes the staged one.
             Err(e) if sys::is_unsupported(&e) => {
-                let linked = dir.link(from.as_name(), &self.target.name);
+                let linked = dir.link(from.as_name(), &self.target.name).map_err(or_unsupported);
                 self.judge(linked, &self.target.name, kind)
             }
             renamed => {
@@ -221,9 +221,14 @@ pub(crate) fn move_into_place(
 fn move_new(stage: &Dir, from: &OsStr, dir: &Dir, to: &OsStr) -> io::Result<()> {
     match stage.rename_new_into(from, dir, to) {
         // Two names for a moment; the staged one goes with the staging directory.
-        Err(e) if sys::is_unsupported(&e) => stage.link_into(from, dir, to),
+        Err(e) if sys::is_unsupported(&e) => stage.link_into(from, dir, to).map_err(or_unsupported),
         moved => moved,
     }
+}
+
+/// No rename that doesn't replace, and no link: nothing is left that creates a name and never replaces.
+fn or_unsupported(e: io::Error) -> io::Error {
+    if sys::cannot_link(&e) { io::ErrorKind::Unsupported.into() } else { e }
 }
 
 impl StagedName {

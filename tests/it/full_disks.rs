@@ -263,7 +263,7 @@ fn xfs_full_at_every_block_of_every_operation() {
 fn btrfs_full_at_many_points_of_every_operation() {
     let script = script("mkfs.btrfs -q --mixed", "64M", "");
     on(&this_test!(), "mkfs.btrfs", &script, |mount| {
-        say(&every_operation(mount, &mut Blocks::of(mount), 8, 2000), "btrfs, blocks");
+        say(&every_operation(mount, &mut Blocks::of(mount), 48, 2000), "btrfs, blocks");
     });
 }
 
@@ -275,7 +275,7 @@ fn a_quota_used_up_at_many_points_of_every_operation() {
         "mkfs.btrfs",
         &format!("{script}; btrfs subvolume create mnt/sub; btrfs quota enable mnt"),
         |mount| {
-            let mut quota = Quota { mount: mount.to_owned(), step: 8192 };
+            let mut quota = Quota { mount: mount.to_owned(), step: 32768 };
             say(&every_operation(&mount.join("sub"), &mut quota, 1, 300), "btrfs, quota");
         },
     );

@@ -232,11 +232,14 @@ fn a_folder_that_turns_into_a_link_at_any_moment_leads_no_transaction_and_no_rec
     let root = root.join("root");
     symlink(safe.path(), root.join("link")).unwrap();
     let before = names(&safe);
-    let failed = AtomicUsize::new(0);
+    let flipped = AtomicUsize::new(0);
     // A folder and a link to elsewhere exchange their names all the time.
-    let flip =
-        |_| renameat_with(CWD, root.join("folder"), CWD, root.join("link"), RenameFlags::EXCHANGE).unwrap();
-    let meddled = while_meddling(150, flip, |turn| {
+    let flip = |_| {
+        let done = renameat_with(CWD, root.join("folder"), CWD, root.join("link"), RenameFlags::EXCHANGE);
+        // Between the two the root itself may be swapped.
+        flipped.fetch_add(usize::from(done.is_ok()), Ordering::Relaxed);
+    };
+    while_meddling(150, flip, |turn| {
         let change = |turn: usize| -> Result<()> {
             let mut change = Transaction::begin(&root)?;
             change.write("folder/victim", format!("{turn}"))?;
@@ -244,7 +247,8 @@ fn a_folder_that_turns_into_a_link_at_any_moment_leads_no_transaction_and_no_rec
             change.remove("folder/kept")?;
             change.commit().map(drop)
         };
-        failed.fetch_add(usize::from(change(turn).is_err()), Ordering::Relaxed);
+        // It may fail: where it leads is all that counts.
+        let _ = change(turn);
         let _ = recover(&root);
         let update = DirOptions::new().update(&root).and_then(|mut next| {
             next.write("folder/victim", "new")?;
@@ -257,7 +261,7 @@ fn a_folder_that_turns_into_a_link_at_any_moment_leads_no_transaction_and_no_rec
     });
     victim.is_untouched("flipped");
     assert_eq!(names(&safe), before);
-    assert!(meddled > 100, "{meddled}");
+    assert!(flipped.load(Ordering::Relaxed) > 20, "{flipped:?}");
 }
 
 #[test]

@@ -75,6 +75,7 @@ pub(crate) fn run(data: &[u8]) {
     fs::write(outside.join("canary"), "outside").unwrap();
     fs::create_dir(outside.join(marks::name('b', 1))).unwrap();
     ORDINARY.iter().for_each(|(path, content)| fs::write(root.join(path), content).unwrap());
+    fs::write(root.join("linked"), "has other names").unwrap();
     let mut scene = Scene { root, outside, has_record: false };
     let mut dice = Dice(data);
     for _ in 0..=dice.below(8) {
@@ -97,7 +98,8 @@ impl Scene {
             6 => fs::File::create_new(&at).and_then(|mut file| file.write_all(dice.some(40))),
             7 => symlink(dice.pick(&["a", "../outside", "../outside/canary", "nowhere", "."]), &at),
             8 => symlink(&self.outside, folder.join("link")),
-            _ => fs::hard_link(self.root.join("a"), &at),
+            // Of one that no record names: a last name left would be trusted the second time.
+            _ => fs::hard_link(self.root.join("linked"), &at),
         };
         if dice.one_in(4) && fs::symlink_metadata(&at).is_ok_and(|found| !found.is_symlink()) {
             let mode = dice.pick(&[0o000, 0o400, 0o666, 0o777, 0o1777, 0o2755]);
@@ -174,11 +176,11 @@ impl Scene {
             spoil(&mut record.0, dice);
         }
         marks::seal(&mut record.0);
-        let spoilt = dice.one_in(3);
-        if spoilt {
+        let whole = record.0.clone();
+        if dice.one_in(3) {
             spoil(&mut record.0, dice);
         }
-        self.has_record |= !spoilt;
+        self.has_record |= record.0 == whole;
         fs::File::create_new(at)?.write_all(&record.0)?;
         fs::set_permissions(at, fs::Permissions::from_mode(dice.pick(&[0o600, 0o600, 0o600, 0o666])))
     }
