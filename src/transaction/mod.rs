@@ -49,6 +49,8 @@ use site::Checked;
 ///   [`Locked`](ErrorKind::Locked) for the second. Roots within each other don't exclude each other.
 /// * Everything is on one file system; a target on another mount is `CrossDevice`.
 /// * A file system without locks is `Unsupported`.
+/// * Recovery knows files by their inode numbers. vfat, exFAT and some FUSE file systems number them
+///   anew at each mount: there it is all or none only as long as the file system stays mounted.
 /// * What is saved to a target between a crash and the recovery wins over the record. A target that
 ///   is *deleted* in that time comes back.
 ///
