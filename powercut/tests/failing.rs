@@ -3,12 +3,11 @@
 //! fails its writes, its flushes or both from the nth on; every operation runs on ext4, XFS and btrfs
 //! there, which go read-only or shut down; then they are mounted again from what the disk has.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // Shared with the library's own tests, which need more of them.
+#[allow(dead_code, reason = "the library's own tests need more of it")]
 #[path = "../../tests/it/operations.rs"]
 mod operations;
-#[allow(dead_code, unused_macros, unused_imports)]
+#[allow(dead_code, unused_macros, unused_imports, reason = "the library's own tests need more of it")]
 #[path = "../../tests/it/support.rs"]
 mod support;
 

@@ -4,7 +4,6 @@
 //! every program that touches it would hang for ever. Method: start the rig, wait until it works (or
 //! don't), kill one part of it or all, look.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::process::{Child, Command, Stdio};

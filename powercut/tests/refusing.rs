@@ -3,12 +3,11 @@
 //! FUSE file system over a directory refuses one thing after the other, and all at once; every operation
 //! runs on it, the trees before and after are compared, and a writer is killed there.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // Shared with the library's own tests, which need more of them.
+#[allow(dead_code, reason = "the library's own tests need more of it")]
 #[path = "../../tests/it/operations.rs"]
 mod operations;
-#[allow(dead_code, unused_macros, unused_imports)]
+#[allow(dead_code, unused_macros, unused_imports, reason = "the library's own tests need more of it")]
 #[path = "../../tests/it/support.rs"]
 mod support;
 

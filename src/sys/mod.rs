@@ -8,7 +8,7 @@
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 macro_rules! record {
     ($op:expr, $call:expr) => {{
-        #[allow(unused_imports)]
+        #[allow(unused_imports, reason = "some calls name no operation by itself")]
         use crate::sys::record::Op;
         crate::sys::record::perform(|| $op, || $call)
     }};
@@ -94,7 +94,7 @@ pub(crate) enum Kind {
     Dir,
     Symlink,
     /// Windows has no such things in directories.
-    #[cfg_attr(windows, allow(dead_code))]
+    #[cfg_attr(windows, allow(dead_code, reason = "the core asks for it on every platform"))]
     Other,
 }
 

@@ -24,7 +24,7 @@ pub(crate) use xattrs::{set_xattr_of, xattrs_of};
 
 /// One state-changing call, as the `sys` door is about to make it.
 #[derive(Debug)]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what was asked for; the model reads back what came of it")]
 pub(crate) enum Op<'a> {
     CreateUnnamed {
         dir: &'a Dir,

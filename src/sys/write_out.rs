@@ -1,5 +1,5 @@
 //! `sync_file_range`, which no safe crate offers: the crate's one piece of unsafe code.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "no safe crate offers the call")]
 
 use std::ffi::{c_int, c_uint};
 use std::os::fd::{AsRawFd, BorrowedFd};

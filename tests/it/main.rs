@@ -3,8 +3,6 @@
 //!
 //! `DURAFILE_TEST_DIR` moves all test directories to another file system; a test that the
 //! machine cannot run says `SKIPPED`, and fails instead when `DURAFILE_REQUIRE_ALL` is set.
-// Clippy allows it in tests, but not in what they share.
-#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -54,7 +54,7 @@ pub(crate) enum Lock {
     Held,
     Elsewhere,
     /// Never: every file system has modes of sharing.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "the core asks for it on every platform")]
     Unsupported,
 }
 
