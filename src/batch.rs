@@ -10,7 +10,7 @@ use crate::atomic::places::{Places, StagedAt};
 use crate::atomic::stage_dir::name_of;
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::{Wish, in_parallel};
-use crate::atomic::{Content, Outcome, Target, creation_mode, move_into_place, unchanged_file};
+use crate::atomic::{Content, Outcome, Target, creation_mode, move_into_place, sync_rename, unchanged_file};
 use crate::options::{Committed, Durability, WriteOptions};
 use crate::staged_file::{Collector, StagedFile, lock};
 use crate::sys::{self, Dir};
@@ -250,7 +250,8 @@ impl Batch {
                 self.publish(&mut places, &dir, &by_place[place])?;
                 dirs.push((place, dir));
             }
-            for ((place, _), durability) in dirs.iter().zip(self.sync_directories(&dirs, &by_place)?) {
+            let synced = self.sync_directories(&places, &dirs, &by_place)?;
+            for ((place, _), durability) in dirs.iter().zip(synced) {
                 reached[*place] = places.get(*place).kind.limit(durability);
             }
         }
@@ -295,23 +296,21 @@ impl Batch {
 
     fn sync_directories(
         &self,
+        places: &Places,
         dirs: &[(usize, Arc<Dir>)],
         by_place: &[Vec<usize>],
     ) -> Result<Vec<Durability>> {
         let asked = self.options.durability;
-        if asked != Durability::Full {
-            return Ok(vec![asked; dirs.len()]);
-        }
         let reached: Vec<OnceLock<Durability>> = dirs.iter().map(|_| OnceLock::new()).collect();
-        let jobs: Vec<_> = dirs.iter().zip(&reached).collect();
+        let jobs = dirs.iter().zip(&reached).filter(|((place, _), _)| places.get(*place).is_synced);
+        let jobs: Vec<_> = jobs.collect();
         let synced = in_parallel(&jobs, |((_, dir), reached)| {
-            let durability = if dir.sync()? { Durability::Full } else { Durability::Data };
-            reached.set(durability).unwrap_or_default();
+            reached.set(sync_rename(dir, asked)?).unwrap_or_default();
             Ok(())
         });
         match synced {
-            Ok(()) => Ok(reached.into_iter().map(|cell| cell.into_inner().unwrap_or_default()).collect()),
-            Err((at, e)) => Err(self.directory_failed(&by_place[dirs[at].0], e)),
+            Ok(()) => Ok(reached.into_iter().map(|cell| cell.into_inner().unwrap_or(asked)).collect()),
+            Err((at, e)) => Err(self.directory_failed(&by_place[jobs[at].0.0], e)),
         }
     }
 

@@ -15,9 +15,10 @@ pub enum Durability {
     /// The content is synced before the rename, the rename itself is not: a power cut may bring
     /// back an earlier version (on btrfs not only the last one), never a torn one.
     ///
-    /// Except on ext4 mounted with `data=writeback`: there the blocks of the replaced file may be
-    /// used anew before the rename is durable, and an earlier version that a power cut brings back
-    /// may hold other files' data. Seen for sets at this level; see `docs/powercut.md`.
+    /// On ext4 mounted with `data=writeback` the rename is synced nevertheless: there the blocks of
+    /// the replaced file may be used anew before it is durable, and the earlier version that a power
+    /// cut brings back would hold other files' data. An ext4 without any journal does the same, but
+    /// keeps no order among names either: there only [`Full`](Durability::Full) counts after a power cut.
     Data,
     /// The new content survives power loss.
     #[default]

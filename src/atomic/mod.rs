@@ -38,7 +38,9 @@ pub(crate) mod writer_lock;
 
 pub(crate) use compare::{Content, unchanged, unchanged_file};
 pub(crate) use probe::probe;
-pub(crate) use publish::{Outcome, link_or_drop, may_not_be_linked, move_into_place, outcome_of_link};
+pub(crate) use publish::{
+    Outcome, link_or_drop, may_not_be_linked, move_into_place, outcome_of_link, sync_rename,
+};
 pub(crate) use stage::{Staged, create_named_in, creation_mode, creation_mode_of};
 pub(crate) use target::{Target, split};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::names::Role;
-use super::publish::link_or_drop;
+use super::publish::{is_rename_synced, link_or_drop};
 use super::stage;
 use super::stage_dir::{StageDir, name_of};
 use super::sync_set::{How, Wish};
@@ -31,6 +31,8 @@ pub(crate) struct Place {
     dir: Option<Arc<Dir>>,
     pub(crate) kind: FsKind,
     pub(crate) how: How,
+    /// Its directory is synced after the renames.
+    pub(crate) is_synced: bool,
     stage: Option<StageDir>,
 }
 
@@ -107,6 +109,7 @@ impl Places {
             dir: near.then(|| Arc::clone(&target.dir)),
             kind,
             how,
+            is_synced: is_rename_synced(self.options.durability, kind, stat),
             stage: None,
         });
         Ok(place)

@@ -8,7 +8,7 @@ use super::stage::{Staged, StagedName, TRIES, create_with_name};
 use super::stream::Stream;
 use super::sync_set::{How, Wish};
 use crate::options::{Committed, Durability, WriteOptions};
-use crate::sys::{self, Dir, File, FileId, FsKind};
+use crate::sys::{self, Dir, File, FileId, FsKind, Stat};
 use crate::{CancelToken, Error, ErrorKind, Result, TargetState};
 
 /// What came of a rename or link.
@@ -27,19 +27,15 @@ impl Staged {
         self.finish(how, options)?;
         CancelToken::check(options.cancel.as_ref(), &self.target.path)?;
         self.put_in_place(how, options, kind)?;
-        let Staged { target, stream, .. } = self;
+        let Staged { target, stream, stat, .. } = self;
         // Closing gives up the lock, which would be in the way of the application's own.
         drop(stream);
-        let reached = match options.durability {
-            Durability::Full => match target.dir.sync() {
-                Ok(true) => Durability::Full,
-                Ok(false) => Durability::Data,
-                Err(e) => {
-                    let error = Error::io("sync the directory of", &target.path, e);
-                    return Err(error.with_target(TargetState::Replaced));
-                }
-            },
-            asked => asked,
+        let reached = if is_rename_synced(options.durability, kind, &stat) {
+            sync_rename(&target.dir, options.durability).map_err(|e| {
+                Error::io("sync the directory of", &target.path, e).with_target(TargetState::Replaced)
+            })?
+        } else {
+            options.durability
         };
         Ok(Committed { durability: kind.limit(reached), unchanged: false })
     }
@@ -148,6 +144,21 @@ impl Staged {
     fn outcome(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
         outcome(&self.target.dir, done, self.stat.id, name, kind.remote)
     }
+}
+
+/// `stat` is of any file of the mount that `kind` describes.
+pub(crate) fn is_rename_synced(asked: Durability, kind: FsKind, stat: &Stat) -> bool {
+    match asked {
+        Durability::None => false,
+        // A rename that a power cut undoes must find the old content as it was.
+        Durability::Data => sys::frees_blocks_early(kind, stat),
+        Durability::Full => true,
+    }
+}
+
+/// Makes the names of a directory durable. What was reached, at most what was asked for.
+pub(crate) fn sync_rename(dir: &Dir, asked: Durability) -> io::Result<Durability> {
+    Ok(if dir.sync()? { asked } else { asked.min(Durability::Data) })
 }
 
 /// A file system, or what confines the process, has files without a name and no links for them: nothing

@@ -1,4 +1,4 @@
-//! What kind of file system a mount really is, and whether its journal is totally ordered.
+//! What kind of file system a mount really is, and what its journal can be trusted with.
 
 use std::os::fd::AsFd;
 use std::sync::Mutex;
@@ -39,32 +39,49 @@ pub(crate) fn sync_file_system(dir: &Dir) -> io::Result<()> {
     record!(Op::SyncFs { dir }, Ok(rustix::fs::syncfs(dir.as_fd())?))
 }
 
+/// What is known of a journal. Whatever can't be told counts as no.
+#[derive(Clone, Copy, Debug, Default)]
+struct Journal {
+    is_ordered: bool,
+    frees_early: bool,
+}
+
 /// Is the journal of this file system totally ordered, so that one flush at the end of a save
-/// covers the data that was written out before? Whatever can't be told counts as no.
-///
-/// Asked anew each second: a remount may change it.
+/// covers the data that was written out before?
 pub(crate) fn has_ordered_journal(kind: FsKind, stat: &Stat) -> bool {
+    journal(kind, stat).is_ordered
+}
+
+/// May the blocks of a replaced file have a new owner before the rename is durable? So on ext4 with
+/// `data=writeback`; an ordinary journal keeps them until then.
+pub(crate) fn frees_blocks_early(kind: FsKind, stat: &Stat) -> bool {
+    kind.family == Family::Ext4 && journal(kind, stat).frees_early
+}
+
+/// Asked anew each second: a remount may change it.
+fn journal(kind: FsKind, stat: &Stat) -> Journal {
     #[cfg(feature = "crash_testing")]
     if super::record::current().is_some() {
-        return matches!(kind.family, Family::Ext4 | Family::Xfs);
+        let is_ordered = matches!(kind.family, Family::Ext4 | Family::Xfs);
+        return Journal { is_ordered, frees_early: false };
     }
-    static CACHE: Mutex<Vec<(u64, Instant, bool)>> = Mutex::new(Vec::new());
-    let Some(mount) = stat.mount else { return ask(kind, stat).unwrap_or(false) };
+    static CACHE: Mutex<Vec<(u64, Instant, Journal)>> = Mutex::new(Vec::new());
+    let Some(mount) = stat.mount else { return ask(kind, stat).unwrap_or_default() };
     let mut cache = CACHE.lock().unwrap_or_else(|broken| broken.into_inner());
     cache.retain(|(_, asked, _)| asked.elapsed() < Duration::from_secs(1));
     if let Some((_, _, answer)) = cache.iter().find(|(known, _, _)| *known == mount) {
         return *answer;
     }
-    let answer = ask(kind, stat).unwrap_or(false);
+    let answer = ask(kind, stat).unwrap_or_default();
     cache.push((mount, Instant::now(), answer));
     answer
 }
 
-fn ask(kind: FsKind, stat: &Stat) -> io::Result<bool> {
+fn ask(kind: FsKind, stat: &Stat) -> io::Result<Journal> {
     match kind.family {
-        Family::Ext4 => ext4_is_ordered(stat),
-        Family::Xfs => xfs_is_ordered(stat),
-        Family::Btrfs | Family::Other => Ok(false),
+        Family::Ext4 => ext4(stat),
+        Family::Xfs => xfs(stat),
+        Family::Btrfs | Family::Other => Ok(Journal::default()),
     }
 }
 
@@ -79,7 +96,7 @@ fn device_name(stat: &Stat) -> io::Result<String> {
 /// `data=` is shown only where there is a journal. `fast_commit` logs single inodes past the
 /// order; without barriers nothing is flushed; an asynchronous commit record is written before
 /// what it commits; an external journal is flushed apart from the data.
-fn ext4_is_ordered(stat: &Stat) -> io::Result<bool> {
+fn ext4(stat: &Stat) -> io::Result<Journal> {
     let device = device_name(stat)?;
     let options = fs::read_to_string(format!("/proc/fs/ext4/{device}/options"))?;
     let has = |wanted: &str| options.lines().any(|option| option.starts_with(wanted));
@@ -87,12 +104,13 @@ fn ext4_is_ordered(stat: &Stat) -> io::Result<bool> {
         .into_iter()
         .any(has);
     let internal_journal = fs::exists(format!("/proc/fs/jbd2/{device}-8"))?;
-    Ok(has("data=") && !unsafe_option && internal_journal)
+    let is_ordered = has("data=") && !unsafe_option && internal_journal;
+    Ok(Journal { is_ordered, frees_early: has("data=writeback") })
 }
 
 /// XFS has always one ordered log, and no way to mount without barriers since Linux 4.19. A log
 /// or a real-time section on another device is flushed apart from the data.
-fn xfs_is_ordered(stat: &Stat) -> io::Result<bool> {
+fn xfs(stat: &Stat) -> io::Result<Journal> {
     let (major, minor) = (rustix::fs::major(stat.id.dev), rustix::fs::minor(stat.id.dev));
     let device = format!("{major}:{minor}");
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
@@ -100,5 +118,6 @@ fn xfs_is_ordered(stat: &Stat) -> io::Result<bool> {
     let options = mount.and_then(|line| line.rsplit(' ').next()).ok_or(io::ErrorKind::NotFound)?;
     let other_device =
         options.split(',').any(|option| option.starts_with("logdev=") || option.starts_with("rtdev="));
-    Ok(!other_device && super::linux_since(4, 19))
+    let is_ordered = !other_device && super::linux_since(4, 19);
+    Ok(Journal { is_ordered, frees_early: false })
 }

@@ -20,6 +20,11 @@ pub(crate) fn sync_file_system(_dir: &Dir) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Nothing is known to.
+pub(crate) fn frees_blocks_early(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
 /// Whatever can't be told counts as no.
 pub(crate) fn has_ordered_journal(_kind: FsKind, _stat: &Stat) -> bool {
     false

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use durafile::{Batch, TransactionOptions, WriteOptions};
+use durafile::{Batch, Durability, TransactionOptions, WriteOptions};
 use fs_err as fs;
 
 use crate::strace;
@@ -60,18 +60,25 @@ fn count(log: &str) -> BTreeMap<String, [usize; 3]> {
     counted
 }
 
-/// The script makes and mounts `mnt`; it ends the child well with `exit 0` where it can't.
-fn check(test: &str, tools: &[&str], script: &str, single: bool) {
+/// Counts the syncs of what `save` does in `mnt`, which the script makes and mounts; it ends the
+/// child well with `exit 0` where it can't. None in the child, and where it can't be counted.
+fn counted(
+    test: &str,
+    tools: &[&str],
+    script: &str,
+    save: fn(&Path),
+) -> Option<BTreeMap<String, [usize; 3]>> {
     if job(test).is_none() {
         let lacks = |tool: &&&str| {
             let asked = std::process::Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
             !asked.is_ok_and(|output| output.status.success())
         };
         if let Some(tool) = tools.iter().find(lacks) {
-            return skip(&format!("{tool} is not installed"));
+            skip(&format!("{tool} is not installed"));
+            return None;
         }
         if !strace::works() || !has("unshare", &["-m", "true"]) {
-            return;
+            return None;
         }
     }
     let logs = dir();
@@ -80,11 +87,12 @@ fn check(test: &str, tools: &[&str], script: &str, single: bool) {
         "cd \"$DIR\"; mkdir mnt\n{script}\nexec strace -f -y -o {} -- \"$0\" \"$@\"",
         log.to_str().unwrap()
     );
-    in_private_mounts(test, &script, |home| save_everything(&home.join("mnt")));
-    if job(test).is_some() || !log.exists() {
-        return;
-    }
-    let counted = count(&fs::read_to_string(log).unwrap());
+    in_private_mounts(test, &script, |home| save(&home.join("mnt")));
+    (job(test).is_none() && log.exists()).then(|| count(&fs::read_to_string(log).unwrap()))
+}
+
+fn check(test: &str, tools: &[&str], script: &str, single: bool) {
+    let Some(counted) = counted(test, tools, script, save_everything) else { return };
     let ordinary = [[1, 1, 0], [3, 1, 0], [1, 1, 0], [5, 2, 0]];
     let flushed_once = [[0, 1, 1], [0, 1, 3], [1, 1, 0], [0, 2, 4]];
     let expected = if single { flushed_once } else { ordinary };
@@ -244,4 +252,30 @@ fn one_flush_holds_on_an_ordered_journal_and_nowhere_else() {
     assert!(test().run(check).is_err(), "the weaker model must find it torn");
     let ordinary = CrashTest::new(save).initial(prepare).max_states(100).run(check);
     ordinary.unwrap_or_else(|failure| panic!("elsewhere it is the ordinary protocol:\n{failure}"));
+}
+
+fn save_at_level_data(dir: &Path) {
+    let options = || WriteOptions::new().durability(Durability::Data);
+    mark("one");
+    assert_eq!(options().write(dir.join("one"), "new").unwrap().durability(), Durability::Data);
+    mark("batch");
+    let mut batch = Batch::new().options(options());
+    batch.write(dir.join("one"), "newer").unwrap();
+    batch.write(dir.join("two"), "new").unwrap();
+    assert!(batch.commit().unwrap().iter().all(|reached| reached.durability() == Durability::Data));
+    mark("end");
+}
+
+#[test]
+fn at_level_data_a_rename_is_synced_where_freed_blocks_find_new_owners_before_it_is_durable() {
+    let script = format!("{EXT4} image; mount -o loop,data=writeback image mnt");
+    let Some(counted) = counted(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    assert_eq!((counted["one"], counted["batch"]), ([1, 1, 0], [2, 1, 0]));
+}
+
+#[test]
+fn at_level_data_a_rename_is_not_synced_where_the_journal_keeps_freed_blocks() {
+    let script = format!("{EXT4} image; mount -o loop image mnt");
+    let Some(counted) = counted(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    assert_eq!((counted["one"], counted["batch"]), ([1, 0, 0], [2, 0, 0]));
 }
