@@ -244,13 +244,9 @@ impl Batch {
         // One that no file was added to, after all, is left alone.
         let used: Vec<usize> = (0..places.len()).filter(|&place| !by_place[place].is_empty()).collect();
         for window in used.chunks(DIRECTORIES) {
-            let mut dirs = Vec::with_capacity(window.len());
-            for &place in window {
-                let dir = places.dir(place)?;
-                self.publish(&mut places, &dir, &by_place[place])?;
-                dirs.push((place, dir));
-            }
-            let synced = self.sync_directories(&places, &dirs, &by_place)?;
+            let dirs = window.iter().map(|&place| Ok((place, places.dir(place)?)));
+            let dirs = dirs.collect::<Result<Vec<_>>>()?;
+            let synced = self.publish(&mut places, &dirs, &by_place)?;
             for ((place, _), durability) in dirs.iter().zip(synced) {
                 reached[*place] = places.get(*place).kind.limit(durability);
             }
@@ -271,25 +267,55 @@ impl Batch {
         Ok(())
     }
 
-    fn publish(&mut self, places: &mut Places, dir: &Dir, entries: &[usize]) -> Result<()> {
-        for &at in entries {
-            let entry = &mut self.entries[at];
-            let Some(staged) = entry.staged.filter(|_| !entry.unchanged) else { continue };
-            let Some(stage) = places.staging(&staged) else { continue };
-            let remote = places.get(entry.place).kind.remote;
-            let (from, create_new) = (name_of(staged.number), self.options.create_new);
-            let (outcome, error) = move_into_place(stage, &from, dir, &entry.name, create_new, remote);
-            entry.state = match outcome {
-                Outcome::Done => TargetState::Replaced,
-                Outcome::NotDone => TargetState::Unchanged,
-                Outcome::Unknown => TargetState::Unknown,
-            };
-            if let (Some(e), Outcome::NotDone | Outcome::Unknown) = (error, outcome) {
-                if outcome == Outcome::Unknown {
-                    places.leave(&staged);
+    /// Into some directories. What was reached in each.
+    fn publish(
+        &mut self,
+        places: &mut Places,
+        dirs: &[(usize, Arc<Dir>)],
+        by_place: &[Vec<usize>],
+    ) -> Result<Vec<Durability>> {
+        let mut held = Vec::new();
+        let mut publish = || {
+            for (place, dir) in dirs {
+                for &at in &by_place[*place] {
+                    if places.get(*place).is_held {
+                        if held.len() == HELD {
+                            self.sync_directories(places, dirs, by_place)?;
+                            held.clear();
+                        }
+                        held.extend(dir.hold(&self.entries[at].name));
+                    }
+                    self.publish_one(places, dir, at)?;
                 }
-                return Err(Error::publish(&entry.path, e).with_target(entry.state));
             }
+            Ok(())
+        };
+        let published = publish();
+        if !held.is_empty() || published.is_ok() {
+            // After an error, too: what was replaced must not come back torn.
+            let synced = self.sync_directories(places, dirs, by_place);
+            return published.and(synced);
+        }
+        published.map(|()| Vec::new())
+    }
+
+    fn publish_one(&mut self, places: &mut Places, dir: &Dir, at: usize) -> Result<()> {
+        let entry = &mut self.entries[at];
+        let Some(staged) = entry.staged.filter(|_| !entry.unchanged) else { return Ok(()) };
+        let Some(stage) = places.staging(&staged) else { return Ok(()) };
+        let remote = places.get(entry.place).kind.remote;
+        let (from, create_new) = (name_of(staged.number), self.options.create_new);
+        let (outcome, error) = move_into_place(stage, &from, dir, &entry.name, create_new, remote);
+        entry.state = match outcome {
+            Outcome::Done => TargetState::Replaced,
+            Outcome::NotDone => TargetState::Unchanged,
+            Outcome::Unknown => TargetState::Unknown,
+        };
+        if let (Some(e), Outcome::NotDone | Outcome::Unknown) = (error, outcome) {
+            if outcome == Outcome::Unknown {
+                places.leave(&staged);
+            }
+            return Err(Error::publish(&entry.path, e).with_target(entry.state));
         }
         Ok(())
     }
@@ -324,6 +350,9 @@ impl Batch {
         Error::io("sync the directory of", &entry.path, e).with_target(entry.state)
     }
 }
+
+/// So many replaced files are held open where they have to be, until their directories are synced.
+const HELD: usize = 32;
 
 /// So many directories are open at once while they are synced.
 const DIRECTORIES: usize = 64;

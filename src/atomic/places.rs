@@ -11,7 +11,7 @@ use super::stage;
 use super::stage_dir::{StageDir, name_of};
 use super::sync_set::{How, Wish};
 use super::target::Target;
-use crate::options::WriteOptions;
+use crate::options::{Durability, WriteOptions};
 use crate::sys::{self, Dir, File, FileId, FsKind, Stat};
 use crate::{Error, ErrorKind, Result};
 
@@ -33,6 +33,8 @@ pub(crate) struct Place {
     pub(crate) how: How,
     /// Its directory is synced after the renames.
     pub(crate) is_synced: bool,
+    /// What is replaced has to be held until then.
+    pub(crate) is_held: bool,
     stage: Option<StageDir>,
 }
 
@@ -95,7 +97,7 @@ impl Places {
     fn add(&mut self, target: &Target, stat: &Stat) -> io::Result<usize> {
         let kind = sys::fs_kind(&*target.dir, stat)?;
         let how = self.wish.how(&target.dir, kind, stat);
-        let place = self.all.len();
+        let (place, asked) = (self.all.len(), self.options.durability);
         let near = place < NEAR;
         if !near {
             self.recent = Some((place, Arc::clone(&target.dir)));
@@ -109,7 +111,8 @@ impl Places {
             dir: near.then(|| Arc::clone(&target.dir)),
             kind,
             how,
-            is_synced: is_rename_synced(self.options.durability, kind, stat),
+            is_synced: is_rename_synced(asked, kind, stat),
+            is_held: asked != Durability::None && sys::frees_blocks_early(kind, stat),
             stage: None,
         });
         Ok(place)

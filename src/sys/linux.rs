@@ -122,6 +122,11 @@ impl Dir {
         Ok((Existing { stat, xattrs }, Some(File { fd })))
     }
 
+    /// As long as this is open, what is at the name keeps its blocks.
+    pub(crate) fn hold(&self, name: &OsStr) -> Option<OwnedFd> {
+        fs::openat(self, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()
+    }
+
     fn xattrs_at(&self, fd: &OwnedFd, name: &OsStr, stat: &Stat) -> io::Result<Xattrs> {
         let by_proc = proc_path(fd.as_fd());
         match read_names(|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {

@@ -1,5 +1,6 @@
 //! Platforms on which no journal is relied on.
 
+use std::ffi::OsStr;
 use std::io;
 
 use super::{Dir, FsKind, Stat};
@@ -18,6 +19,13 @@ pub(crate) fn syncfs_reports_errors(_kind: FsKind) -> bool {
 /// Never asked for, see [`syncfs_reports_errors`].
 pub(crate) fn sync_file_system(_dir: &Dir) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Dir {
+    /// No blocks are known to need it.
+    pub(crate) fn hold(&self, _name: &OsStr) -> Option<()> {
+        None
+    }
 }
 
 /// Nothing is known to.

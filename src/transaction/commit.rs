@@ -93,6 +93,8 @@ impl Transaction {
         let dir = parent.map_err(|e| Error::io("open the directory of", &path, e))?;
         let name = change.path.file_name().unwrap_or_default();
         let remote = self.kind.remote;
+        // Until the change is durable: see `Target::_held`.
+        let _held = dir.hold(name);
         let (outcome, error) = match (&change.action, &mut self.stage) {
             (Action::Put { number, .. }, Some(stage)) => {
                 let moved = move_into_place(stage.dir(), &name_of(*number), &dir, name, false, remote);

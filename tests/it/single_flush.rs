@@ -60,14 +60,9 @@ fn count(log: &str) -> BTreeMap<String, [usize; 3]> {
     counted
 }
 
-/// Counts the syncs of what `save` does in `mnt`, which the script makes and mounts; it ends the
-/// child well with `exit 0` where it can't. None in the child, and where it can't be counted.
-fn counted(
-    test: &str,
-    tools: &[&str],
-    script: &str,
-    save: fn(&Path),
-) -> Option<BTreeMap<String, [usize; 3]>> {
+/// What strace tells of `save` in `mnt`, which the script makes and mounts; it ends the child well
+/// with `exit 0` where it can't. None in the child, and where it can't be told.
+fn traced(test: &str, tools: &[&str], script: &str, save: fn(&Path)) -> Option<String> {
     if job(test).is_none() {
         let lacks = |tool: &&&str| {
             let asked = std::process::Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
@@ -88,11 +83,12 @@ fn counted(
         log.to_str().unwrap()
     );
     in_private_mounts(test, &script, |home| save(&home.join("mnt")));
-    (job(test).is_none() && log.exists()).then(|| count(&fs::read_to_string(log).unwrap()))
+    (job(test).is_none() && log.exists()).then(|| fs::read_to_string(log).unwrap())
 }
 
 fn check(test: &str, tools: &[&str], script: &str, single: bool) {
-    let Some(counted) = counted(test, tools, script, save_everything) else { return };
+    let Some(log) = traced(test, tools, script, save_everything) else { return };
+    let counted = count(&log);
     let ordinary = [[1, 1, 0], [3, 1, 0], [1, 1, 0], [5, 2, 0]];
     let flushed_once = [[0, 1, 1], [0, 1, 3], [1, 1, 0], [0, 2, 4]];
     let expected = if single { flushed_once } else { ordinary };
@@ -269,13 +265,45 @@ fn save_at_level_data(dir: &Path) {
 #[test]
 fn at_level_data_a_rename_is_synced_where_freed_blocks_find_new_owners_before_it_is_durable() {
     let script = format!("{EXT4} image; mount -o loop,data=writeback image mnt");
-    let Some(counted) = counted(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    let Some(log) = traced(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    let counted = count(&log);
     assert_eq!((counted["one"], counted["batch"]), ([1, 1, 0], [2, 1, 0]));
 }
 
 #[test]
 fn at_level_data_a_rename_is_not_synced_where_the_journal_keeps_freed_blocks() {
     let script = format!("{EXT4} image; mount -o loop image mnt");
-    let Some(counted) = counted(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    let Some(log) = traced(&this_test!(), &["mkfs.ext4"], &script, save_at_level_data) else { return };
+    let counted = count(&log);
     assert_eq!((counted["one"], counted["batch"]), ([1, 0, 0], [2, 0, 0]));
+}
+
+/// More than are held at a time.
+const MANY: usize = 40;
+
+fn replace_many(dir: &Path) {
+    for version in ["old", "new"] {
+        mark(version);
+        let mut batch = Batch::new();
+        for n in 0..MANY {
+            batch.write(dir.join(format!("{n}")), version).unwrap();
+        }
+        batch.commit().unwrap();
+    }
+    mark("end");
+}
+
+#[test]
+fn what_a_batch_replaces_keeps_its_blocks_until_the_renames_are_durable() {
+    let script = format!("{EXT4} image; mount -o loop,data=writeback image mnt");
+    let Some(log) = traced(&this_test!(), &["mkfs.ext4"], &script, replace_many) else { return };
+    assert_eq!((count(&log)["old"], count(&log)["new"]), ([MANY, 1, 0], [MANY, 2, 0]));
+    let renames = log.split("/durafile-begins-new").nth(1).unwrap();
+    let renames = &renames[renames.find(" renameat(").unwrap()..];
+    let (first, rest) = renames.split_at(renames.find(" fsync(").unwrap());
+    assert_eq!(first.matches(" renameat(").count(), 32, "{first}");
+    assert!(!first.contains(" close("), "given up before the names are durable: {first}");
+    let last = rest.rfind(" renameat(").unwrap();
+    let (second, end) = (rest.find(" renameat(").unwrap(), last + rest[last..].find(" fsync(").unwrap());
+    assert!(!rest[second..end].contains(" close("), "given up before the names are durable: {rest}");
 }

@@ -144,7 +144,7 @@ fn data_syncs_the_file_alone_and_none_syncs_nothing() {
         return;
     }
     for (case, asked) in [("Data", Durability::Data), ("None", Durability::None)] {
-        let Some(trace) = run(&test, case, &[], &|dir, case| {
+        let Some(mut trace) = run(&test, case, &[], &|dir, case| {
             let asked = if case == "Data" { Durability::Data } else { Durability::None };
             let path = dir.join("file");
             durafile::write(&path, PAGE).unwrap();
@@ -171,6 +171,10 @@ fn data_syncs_the_file_alone_and_none_syncs_nothing() {
             "close DIR",
             "close DIR/file",
         ]);
+        // Once a second it asks what the journal does with freed blocks.
+        trace.calls.retain(|call| {
+            !["/proc/", "/sys/"].iter().any(|of| call.args.contains(of)) || call.name == "listxattr"
+        });
         assert_calls(&trace, &expected);
         let reached = if best(trace.path()) == Durability::Full { asked } else { Durability::None };
         assert_eq!(trace.outcome, Some(format!("Ok {reached:?}")));
