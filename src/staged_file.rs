@@ -57,20 +57,22 @@ impl Collected {
         self.failed = self.failed.take().or(failed);
     }
 
-    /// Waits until everything that was added is durable. `path_of` tells which file a number is.
+    /// Waits until everything that was added is durable, but for what [`SyncSet::finish`] says. `path_of`
+    /// tells which file a number is, `open` opens its staged file again.
     pub(crate) fn finish(
         &mut self,
         root: &Path,
         path_of: impl Fn(usize) -> std::path::PathBuf,
-    ) -> Result<()> {
+        open: impl Fn(usize) -> io::Result<Option<File>>,
+    ) -> Result<bool> {
         if let Some(e) = self.abandoned.take() {
             return Err(e);
         }
         if self.open > 0 {
             return Err(Error::new(ErrorKind::Reader, UNFINISHED, root));
         }
-        let failed = self.failed.take().or_else(|| self.set.finish().err());
-        failed.map_or(Ok(()), |failed| Err(Error::io("sync", &path_of(failed.tag), failed.cause)))
+        let finished = self.failed.take().map_or_else(|| self.set.finish(open), Err);
+        finished.map_err(|failed| Error::io("sync", &path_of(failed.tag), failed.cause))
     }
 }
 
@@ -241,7 +243,7 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
             collected.forget_unsynced();
-            collected.finish(Path::new("."), |_| "file".into()).is_err()
+            collected.finish(Path::new("."), |_| "file".into(), |_| Ok(None)).is_err()
         });
         assert!(told);
     }

@@ -13,6 +13,8 @@ use crate::operation::{Kind, Operation, Outcome, Report, Save, Setting, Story, W
 const BATCH: [&str; 4] = ["a", "b", "dir/c", "dir/d"];
 /// Replaced by each transaction.
 const TRANSACTION: [&str; 3] = ["a", "b", "dir/c"];
+/// So many that `Auto` prefers one sync of the file system, unless the machine is busy.
+const MANY: u32 = 60;
 
 pub fn operations() -> Vec<Operation> {
     use SyncStrategy::{Auto, FileSystem, PerFile};
@@ -22,11 +24,13 @@ pub fn operations() -> Vec<Operation> {
     let transact = TransactionOptions::new;
     let mut operations = vec![
         batch("Batch, Auto", Auto, plain()),
+        many("Batch, Auto, of many files", batch_of_many, check_batch_of_many),
         batch("Batch, PerFile", PerFile, plain()),
         batch("Batch, FileSystem", FileSystem, plain()),
         batch("Batch, single_flush", Auto, flush),
         batch("Batch, Data", Auto, data),
         transaction("Transaction, Auto", transact()),
+        many("Transaction, Auto, of many files", transaction_of_many, check_transaction_of_many),
         transaction("Transaction, PerFile", transact().sync(PerFile)),
         transaction("Transaction, FileSystem", transact().sync(FileSystem)),
         transaction("Transaction, single_flush", transact().single_flush(true)),
@@ -70,6 +74,53 @@ fn check_batch(root: &Path, story: &Story, report: &mut Report) {
     }
 }
 
+fn many_names() -> Vec<String> {
+    (0..MANY).map(|n| format!("many/{n}")).collect()
+}
+
+fn many(
+    name: &str,
+    save: fn(&Path, u32) -> Outcome<Durability>,
+    check: fn(&Path, &Story, &mut Report),
+) -> Operation {
+    Operation {
+        name: name.to_owned(),
+        rounds: 6,
+        prepare: |root| prepare(root, &many_names()),
+        save: Box::new(save),
+        check,
+        what: What::Library,
+        setting: Setting::Plain,
+    }
+}
+
+fn batch_of_many(root: &Path, version: u32) -> Outcome<Durability> {
+    let mut batch = Batch::new();
+    for name in many_names() {
+        batch.write(root.join(&name), content::of(version, &name))?;
+    }
+    let reached = batch.commit()?;
+    Ok(reached.iter().map(durafile::Committed::durability).min().unwrap_or(Durability::None))
+}
+
+fn check_batch_of_many(root: &Path, story: &Story, report: &mut Report) {
+    for name in many_names() {
+        report.replaced(root, &name, story);
+    }
+}
+
+fn transaction_of_many(root: &Path, version: u32) -> Outcome<Durability> {
+    let mut change = TransactionOptions::new().begin(root)?;
+    for name in many_names() {
+        change.write(&name, content::of(version, &name))?;
+    }
+    Ok(change.commit()?.durability())
+}
+
+fn check_transaction_of_many(root: &Path, story: &Story, report: &mut Report) {
+    check_same(root, story, report, &many_names());
+}
+
 fn added(version: u32) -> String {
     format!("dir/added-{version}")
 }
@@ -103,8 +154,8 @@ fn only(version: u32) -> String {
     format!("only/in-{version}/file")
 }
 
-pub fn prepare(root: &Path, names: &[&str]) -> Outcome<()> {
-    for name in names {
+pub fn prepare(root: &Path, names: &[impl AsRef<str>]) -> Outcome<()> {
+    for name in names.iter().map(AsRef::as_ref) {
         let path = root.join(name);
         fs::create_dir_all(path.parent().ok_or("no parent")?)?;
         fs::write(path, content::of(0, name))?;
@@ -144,8 +195,13 @@ fn version_of(root: &Path, name: &str) -> Option<u32> {
 }
 
 /// All of one version.
-pub fn check_same(root: &Path, story: &Story, report: &mut Report, names: &[&str]) {
-    let versions: Vec<_> = names.iter().map(|name| report.replaced(root, name, story)).collect();
+pub fn check_same(
+    root: &Path,
+    story: &Story,
+    report: &mut Report,
+    names: &[impl AsRef<str> + std::fmt::Debug],
+) {
+    let versions: Vec<_> = names.iter().map(|name| report.replaced(root, name.as_ref(), story)).collect();
     if versions.windows(2).any(|two| two[0] != two[1]) {
         report.add(Kind::Atomicity, format_args!("{names:?} are of versions {versions:?}"));
     }

@@ -1,13 +1,13 @@
 //! Making everything that is new in a draft durable, before it is published.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::dir_draft::{Draft, open};
 use super::metadata;
 use super::sweep::open_file;
 use super::sync_set::{How, SyncSet, in_parallel};
-use crate::sys::{self, Dir, Kind};
+use crate::sys::{self, Dir, File, Kind};
 use crate::{Error, Result};
 
 /// So many directories are open at once while they are synced.
@@ -26,9 +26,12 @@ impl Draft {
 
     /// Content of files that were added one by one is durable, or under way as `how` says. False
     /// if the file system can't sync directories.
-    pub(crate) fn seal(&mut self, how: How) -> Result<bool> {
-        if self.is_exposed && !matches!(how, How::Nothing | How::FileSystem) {
-            self.sync_whatever_is_there(how)?;
+    pub(crate) fn seal(&mut self, mut how: How) -> Result<bool> {
+        if self.is_exposed
+            && !matches!(how, How::Nothing | How::FileSystem)
+            && self.sync_whatever_is_there(how)?
+        {
+            how = How::FileSystem;
         }
         self.finish_root()?;
         match how {
@@ -39,7 +42,17 @@ impl Draft {
                 synced.map_err(|e| Error::io("sync the file system of", &self.target.path, e))?;
                 Ok(true)
             }
-            How::PerFile | How::Together => self.sync_directories(how),
+            How::PerFile | How::Together | How::Adaptive => self.sync_directories(how),
+        }
+    }
+
+    /// A staged file once more, if it is still there.
+    pub(crate) fn open_staged(&self, rel: &Path) -> io::Result<Option<File>> {
+        let name = rel.file_name().unwrap_or_default();
+        let parent = rel.parent().unwrap_or(Path::new(""));
+        match open(&self.stage.root.dir, parent).and_then(|dir| open_file(&dir, name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
         }
     }
 
@@ -55,8 +68,8 @@ impl Draft {
         self.stage.root.dir.sync().map_err(|e| Error::io("sync", &self.target.path, e))
     }
 
-    /// Files of others, and ours that they may have changed.
-    fn sync_whatever_is_there(&mut self, how: How) -> Result<()> {
+    /// Files of others, and ours that they may have changed. See [`SyncSet::finish`].
+    fn sync_whatever_is_there(&mut self, how: How) -> Result<bool> {
         let (mut set, mut files) = (SyncSet::default(), Vec::new());
         let mut pending = vec![PathBuf::new()];
         self.dirs.clear();
@@ -79,9 +92,10 @@ impl Draft {
             }
             self.dirs.push(rel);
         }
-        set.finish().map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
+        let whole = set.finish(|tag| self.open_staged(&files[tag]));
+        let whole = whole.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
         self.dirs.retain(|dir| !dir.as_os_str().is_empty());
-        Ok(())
+        Ok(whole)
     }
 
     /// Those at the bottom first, the root last.
@@ -100,7 +114,7 @@ impl Draft {
                 Ok(())
             };
             let synced = match how {
-                How::Together => in_parallel(&dirs, sync),
+                How::Together | How::Adaptive => in_parallel(&dirs, sync),
                 _ => dirs.iter().enumerate().try_for_each(|(at, dir)| sync(dir).map_err(|e| (at, e))),
             };
             synced.map_err(|(at, e)| Error::io("sync", &self.path_of(&window[at]), e))?;

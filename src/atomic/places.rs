@@ -233,9 +233,10 @@ impl Places {
     }
 
     /// One directory of each file system that has to be synced as a whole, and a path there.
-    pub(crate) fn file_systems(&self) -> Vec<(&Path, &Dir)> {
+    pub(crate) fn file_systems(&self, adaptive_too: bool) -> Vec<(&Path, &Dir)> {
         let mut seen = Vec::new();
-        let whole = self.all.iter().filter(|place| place.how == How::FileSystem);
+        let is_whole = |how| how == How::FileSystem || (adaptive_too && how == How::Adaptive);
+        let whole = self.all.iter().filter(|place| is_whole(place.how));
         whole
             .filter_map(|place| {
                 // Opened before the first write, so that it sees every error since.

@@ -48,7 +48,7 @@ impl Staged {
         let synced = match how {
             How::Nothing => Ok(()),
             How::SingleFlush => self.file().written_out(),
-            How::PerFile | How::Together | How::FileSystem => self.file().sync(),
+            How::PerFile | How::Together | How::Adaptive | How::FileSystem => self.file().sync(),
         };
         synced.map_err(|e| Error::io("sync", &self.target.path, e))
     }

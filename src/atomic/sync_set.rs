@@ -12,7 +12,11 @@ use crate::sys::{self, Dir, File, FsKind, Stat};
 /// So many files are gathered before they are handed on.
 const WINDOW: usize = 22;
 
-/// So many more may be on their way then; each is an open descriptor.
+/// Fewer never wait for a whole file system, whatever the dirty pages of others look like now.
+const MANY: usize = 50;
+
+/// So many may be in hand and on their way then, each an open descriptor; what is handed on at once goes
+/// beyond it, if need be.
 const PENDING: usize = 66;
 
 /// Directories that are synced at once. The file system merges their journal commits and flushes.
@@ -27,6 +31,9 @@ pub(crate) enum How {
     PerFile,
     /// Its own sync, together with those of others.
     Together,
+    /// The same; or, in a set of many and if other programs have little to write, one sync of the whole
+    /// file system for all that were written out.
+    Adaptive,
     /// One sync of the whole file system, before the set is published.
     FileSystem,
     /// It is written out now; the flush that makes the rename durable covers it.
@@ -46,7 +53,7 @@ impl How {
     /// covers it; and a descriptor that sees the errors of its file system may not be open.
     pub(crate) fn of_unchanged(self) -> How {
         match self {
-            How::SingleFlush | How::FileSystem => How::Together,
+            How::SingleFlush | How::FileSystem | How::Adaptive => How::Together,
             how => how,
         }
     }
@@ -69,6 +76,7 @@ impl Wish {
             _ if single && sys::has_ordered_journal(kind, stat) => How::SingleFlush,
             SyncStrategy::FileSystem if sys::syncfs_reports_errors(kind) => How::FileSystem,
             SyncStrategy::FileSystem | SyncStrategy::PerFile => How::PerFile,
+            SyncStrategy::Auto if sys::syncfs_reports_errors(kind) => How::Adaptive,
             SyncStrategy::Auto => How::Together,
         }
     }
@@ -87,6 +95,11 @@ pub(crate) struct Failed {
 pub(crate) struct SyncSet {
     together: Vec<Tagged>,
     single: Vec<Tagged>,
+    adaptive: Vec<Tagged>,
+    /// How many were in `adaptive` before.
+    adapted: usize,
+    /// Those of them that were only written out.
+    written: Vec<usize>,
     /// Works on what was gathered before.
     pool: Option<Pool>,
 }
@@ -99,12 +112,55 @@ impl SyncSet {
             How::PerFile => return file.sync().map_err(|cause| Failed { tag, cause }),
             How::Together => self.together.push((tag, file)),
             How::SingleFlush => self.single.push((tag, file)),
+            How::Adaptive => {
+                self.adaptive.push((tag, file));
+                let enough = if self.adapted == 0 { MANY } else { WINDOW };
+                return if self.adaptive.len() < enough { Ok(()) } else { self.adapt() };
+            }
         }
         if self.together.len() + self.single.len() < WINDOW { Ok(()) } else { self.hand_on() }
     }
 
-    /// Everything that was added is durable after this or, for a single flush, on the device.
-    pub(crate) fn finish(&mut self) -> Result<(), Failed> {
+    /// Everything that was added is durable after this or, for a single flush, on the device. But if it
+    /// returns true, everything that is `Adaptive` needs a sync of its whole file system yet.
+    ///
+    /// `open` opens a file again, if it is still needed.
+    pub(crate) fn finish(
+        &mut self,
+        open: impl Fn(usize) -> io::Result<Option<File>>,
+    ) -> Result<bool, Failed> {
+        if self.written.is_empty() {
+            self.together.append(&mut self.adaptive);
+        } else {
+            self.write_out_adaptive()?;
+        }
+        self.finish_all()?;
+        let written = std::mem::take(&mut self.written);
+        if written.is_empty() || sys::others_are_quiet(written.len()) {
+            return Ok(!written.is_empty());
+        }
+        // Another program has become busy meanwhile.
+        self.sync_each(&written, open)
+    }
+
+    /// Syncs what was only written out, file by file. True if that can't be done.
+    fn sync_each(
+        &mut self,
+        written: &[usize],
+        open: impl Fn(usize) -> io::Result<Option<File>>,
+    ) -> Result<bool, Failed> {
+        for &tag in written {
+            match open(tag) {
+                Ok(Some(file)) => self.add(How::Together, tag, file)?,
+                Ok(None) => {}
+                // Its mode may forbid it.
+                Err(_) => return self.finish_all().map(|()| true),
+            }
+        }
+        self.finish_all().map(|()| false)
+    }
+
+    fn finish_all(&mut self) -> Result<(), Failed> {
         // Few files need no threads.
         if self.pool.is_none() {
             if let Some(failed) = write_out(std::mem::take(&mut self.single)) {
@@ -125,11 +181,33 @@ impl SyncSet {
     }
 
     fn hand_on(&mut self) -> Result<(), Failed> {
-        let SyncSet { together, single, pool } = self;
-        for (files, job) in [(together, Job::SyncAll as fn(_) -> _), (single, Job::WriteOut)] {
-            if !files.is_empty() {
-                pool.get_or_insert_default().submit(job(std::mem::take(files)), PENDING - WINDOW)?;
-            }
+        let (together, single) = (std::mem::take(&mut self.together), std::mem::take(&mut self.single));
+        self.submit(Job::SyncAll, together)?;
+        self.submit(Job::WriteOut, single)
+    }
+
+    fn adapt(&mut self) -> Result<(), Failed> {
+        self.adapted += self.adaptive.len();
+        if sys::others_are_quiet(self.adapted) {
+            return self.write_out_adaptive();
+        }
+        let files = std::mem::take(&mut self.adaptive);
+        self.submit(Job::SyncAll, files)
+    }
+
+    fn write_out_adaptive(&mut self) -> Result<(), Failed> {
+        let files = std::mem::take(&mut self.adaptive);
+        self.written.extend(files.iter().map(|(tag, _)| *tag));
+        self.submit(Job::WriteOut, files)
+    }
+
+    fn submit(&mut self, job: fn(Vec<Tagged>) -> Job, mut files: Vec<Tagged>) -> Result<(), Failed> {
+        while !files.is_empty() {
+            let rest = files.split_off(files.len().min(WINDOW));
+            let in_hand = rest.len() + self.together.len() + self.single.len() + self.adaptive.len();
+            let most = PENDING.saturating_sub(files.len() + in_hand);
+            self.pool.get_or_insert_default().submit(job(files), most)?;
+            files = rest;
         }
         Ok(())
     }
@@ -163,5 +241,26 @@ pub(crate) fn in_parallel<T: Sync>(
     match failed.into_inner().unwrap_or_else(|broken| broken.into_inner()) {
         Some(failed) => Err(failed),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_can_t_be_opened_again_is_left_to_the_sync_of_the_file_system() {
+        let refuse = |_| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(SyncSet::default().sync_each(&[0, 1], refuse).unwrap());
+        assert!(!SyncSet::default().sync_each(&[], refuse).unwrap());
+        assert!(!SyncSet::default().sync_each(&[0, 1], |_| Ok(None)).unwrap());
+    }
+
+    #[test]
+    fn a_sync_that_fails_after_the_file_was_opened_again_is_told() {
+        // It has no sync.
+        let null = |_| Dir::open("/dev".as_ref()).unwrap().open_file("null".as_ref()).map(Some);
+        assert_eq!(SyncSet::default().sync_each(&[7, 8], null).unwrap_err().tag, 7);
     }
 }

@@ -386,8 +386,9 @@ impl AtomicDir {
             return Err(e);
         }
         let path_of = |tag: usize| files.get(tag).map_or_else(PathBuf::new, |rel| draft.path_of(rel));
-        staged_file::lock(&collector).finish(&draft.target.path, path_of)?;
-        let synced = draft.seal(how)?;
+        let open = |tag: usize| files.get(tag).map_or(Ok(None), |rel| draft.open_staged(rel));
+        let whole = staged_file::lock(&collector).finish(&draft.target.path, path_of, open)?;
+        let synced = draft.seal(if whole { How::FileSystem } else { how })?;
         draft.publish(&options, kind, synced)
     }
 
@@ -434,7 +435,7 @@ impl Harvest for Basket<'_> {
     fn linked(&mut self, file: &File) -> io::Result<()> {
         match self.how {
             How::Nothing | How::FileSystem => Ok(()),
-            How::PerFile | How::Together | How::SingleFlush => file.written_out(),
+            How::PerFile | How::Together | How::Adaptive | How::SingleFlush => file.written_out(),
         }
     }
 }

@@ -259,20 +259,18 @@ impl File {
             Op::WriteOut { file: self, offset, len, wait },
             super::write_out::write_out(self.as_fd(), offset, len, wait)
         );
-        match written.as_ref().map_err(Errno::from_io_error) {
-            // No such call here, or a sandbox that forbids it. Only the sync is needed.
-            Err(Some(Errno::NOSYS | Errno::PERM | Errno::NOTSUP | Errno::SPIPE)) => Ok(()),
-            _ => written,
-        }
+        // Only the sync is needed.
+        if written.as_ref().is_err_and(no_write_out) { Ok(()) } else { written }
     }
 
     /// Writes everything to the device and waits. With all three flags the kernel waits for each
-    /// page, and reports what went wrong.
+    /// page, and reports what went wrong. Where there is no such call, a sync does it.
     pub(crate) fn written_out(&self) -> io::Result<()> {
-        record!(
+        let written: io::Result<()> = record!(
             Op::WriteOut { file: self, offset: 0, len: u64::MAX, wait: true },
             super::write_out::write_out(self.as_fd(), 0, 0, true)
-        )
+        );
+        if written.as_ref().is_err_and(no_write_out) { self.sync() } else { written }
     }
 
     /// Lets this empty file share the content of another. False where that can't be had.
@@ -315,6 +313,11 @@ pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
     }
     cache.push((mount, kind));
     Ok(kind)
+}
+
+/// No such call here, or a sandbox that forbids it.
+fn no_write_out(e: &io::Error) -> bool {
+    matches!(Errno::from_io_error(e), Some(Errno::NOSYS | Errno::PERM | Errno::NOTSUP | Errno::SPIPE))
 }
 
 fn proc_path(fd: BorrowedFd<'_>) -> CString {

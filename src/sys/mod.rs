@@ -30,6 +30,8 @@ fn perform<T>(call: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 pub(crate) mod record;
 
+#[cfg(target_os = "linux")]
+mod dirty;
 #[cfg(unix)]
 mod health;
 #[cfg(target_os = "linux")]
@@ -60,6 +62,8 @@ mod write_out;
 #[cfg(not(any(target_os = "linux", target_vendor = "apple", windows)))]
 compile_error!("durafile knows Linux, macOS and Windows");
 
+#[cfg(target_os = "linux")]
+pub(crate) use dirty::others_are_quiet;
 #[cfg(unix)]
 pub(crate) use health::Volume;
 #[cfg(target_os = "linux")]

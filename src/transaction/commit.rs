@@ -23,7 +23,14 @@ impl Transaction {
     pub(super) fn try_commit(&mut self) -> Result<Durability> {
         let (path, tags) = (&self.path, &self.tags);
         CancelToken::check(self.options.cancel.as_ref(), path)?;
-        lock(&self.collector).finish(path, |tag| path.join(&tags[tag]))?;
+        let open = |tag: usize| {
+            let entry = self.entries.get(&tags[tag]).filter(|entry| entry.tag == tag);
+            let staged = entry.and_then(|entry| Some((self.stage.as_ref()?, entry.put?)));
+            staged.map(|(stage, number)| stage.dir().open_file(&name_of(number))).transpose()
+        };
+        if lock(&self.collector).finish(path, |tag| path.join(&tags[tag]), open)? {
+            self.how = How::FileSystem;
+        }
         let plan = self.plan()?;
         let synced = match plan.changes.as_slice() {
             [] => true,
@@ -191,7 +198,7 @@ impl Transaction {
         match self.how {
             How::FileSystem => self.sync_whole()?,
             How::SingleFlush => file.written_out().map_err(fail)?,
-            How::Nothing | How::PerFile | How::Together => {
+            How::Nothing | How::PerFile | How::Together | How::Adaptive => {
                 file.sync().map_err(fail)?;
                 if let Some(stage) = &self.stage {
                     // The names of the staged files, on which the record relies.

@@ -7,6 +7,8 @@
 mod support;
 
 #[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
+mod adaptive;
 mod batch;
 #[cfg(target_os = "linux")]
 mod cancel;

@@ -1,0 +1,243 @@
+//! Goal: `SyncStrategy::Auto` makes a large set durable by one sync of the file system if nobody else has
+//! much to write, by a sync of each file if somebody has, and never publishes anything else.
+//!
+//! Method: sets are saved under strace, beside a program that writes all the time or beside none; and
+//! every disk that a crash may leave of them is looked at.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use durafile::crash_testing::{Acked, CrashTest, Outcome};
+use durafile::{AtomicDir, Batch, Transaction};
+use fs_err as fs;
+
+use crate::set_calls::{Calls, has_syncfs, run};
+use crate::strace::{self, marked};
+use crate::support::{dir, job, names, skip, this_test};
+
+/// So many that others may have 100 MB to write: what other tests do meanwhile is less.
+const FILES: usize = 800;
+
+/// For one that is quiet, or busy, at the right time.
+const TRIES: usize = 20;
+
+type Save = fn(&Path, &dyn Fn());
+
+/// Each replaces `d`; `before_commit` is called in between.
+const SAVES: [(&str, Save); 3] = [("Batch", batch), ("Transaction", transaction), ("AtomicDir", directory)];
+
+fn batch(home: &Path, before_commit: &dyn Fn()) {
+    let mut batch = Batch::new();
+    for n in 0..FILES {
+        batch.write(home.join(format!("d/{n}")), "new").unwrap();
+    }
+    before_commit();
+    batch.commit().unwrap();
+}
+
+fn transaction(home: &Path, before_commit: &dyn Fn()) {
+    let mut change = Transaction::begin(home).unwrap();
+    for n in 0..FILES {
+        change.write(format!("d/{n}"), "new").unwrap();
+    }
+    before_commit();
+    change.commit().unwrap();
+}
+
+fn directory(home: &Path, before_commit: &dyn Fn()) {
+    let mut change = AtomicDir::create(home.join("d")).unwrap();
+    for n in 0..FILES {
+        change.write(n.to_string(), "new").unwrap();
+    }
+    before_commit();
+    change.commit().unwrap();
+}
+
+/// Another program that always has 256 MiB to write.
+struct Stranger {
+    enough: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stranger {
+    fn in_dir(dir: &Path) -> Stranger {
+        let file = std::fs::File::create(dir.join("stranger")).unwrap();
+        let enough = Arc::new(AtomicBool::new(false));
+        let (stop, block) = (Arc::clone(&enough), vec![7; 1 << 20]);
+        let fill = move || {
+            for n in 0..256 {
+                file.write_all_at(&block, n << 20).unwrap();
+            }
+        };
+        fill();
+        let thread = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                fill();
+            }
+        });
+        Stranger { enough, thread: Some(thread) }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Saves in a child that is traced, until its calls are as wanted.
+fn until(
+    test: &str,
+    case: &str,
+    busy: bool,
+    work: &dyn Fn(&Path, &str),
+    is_as_wanted: impl Fn(&Calls) -> bool,
+) -> Option<()> {
+    let place = dir();
+    if !has_syncfs(place.path()) {
+        skip("no file system whose syncfs is trusted");
+        return None;
+    }
+    let mut seen = Vec::new();
+    for _ in 0..TRIES {
+        let stranger = (busy && job(test).is_none()).then(|| Stranger::in_dir(place.path()));
+        let (calls, home) = run(test, case, &[], work)?;
+        drop(stranger);
+        assert_eq!(names(&home.path().join("d")).len(), FILES);
+        if is_as_wanted(&calls) {
+            return Some(());
+        }
+        seen.push(calls.syncs(&["/d"]));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    panic!("{case}: (fsyncs of files, of the directory, syncfs) were {seen:?}");
+}
+
+fn save(home: &Path, case: &str, before_commit: &dyn Fn()) {
+    fs::create_dir(home.join("d")).unwrap();
+    let (_, save) = SAVES.iter().find(|(name, _)| *name == case).unwrap();
+    save(home, before_commit);
+}
+
+#[test]
+fn one_sync_of_the_file_system_will_do_while_nobody_else_writes() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for (case, _) in SAVES {
+        let work = |home: &Path, case: &str| marked(|| save(home, case, &|| ()));
+        let calls = |calls: &Calls| {
+            // A transaction syncs its root twice.
+            let (other, _, whole) = calls.syncs(&["/d"]);
+            other <= 2 && whole == 1
+        };
+        if until(&this_test!(), case, false, &work, calls).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn each_file_is_synced_while_others_write() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for (case, _) in SAVES {
+        let work = |home: &Path, case: &str| marked(|| save(home, case, &|| ()));
+        let calls = |calls: &Calls| calls.count("fsync") >= FILES && calls.count("syncfs") == 0;
+        if until(&this_test!(), case, true, &work, calls).is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn each_file_is_opened_again_and_synced_when_others_began_to_write_before_the_commit() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    for (case, _) in SAVES {
+        let work = |home: &Path, case: &str| {
+            let place = tempfile::tempdir_in(home).unwrap();
+            let stranger = std::sync::Mutex::new(None);
+            let begin = || {
+                *stranger.lock().unwrap() = Some(Stranger::in_dir(place.path()));
+            };
+            marked(|| save(home, case, &begin));
+        };
+        let calls = |calls: &Calls| {
+            let written_out = calls.waits_for_write_out();
+            written_out >= FILES && calls.count("fsync") >= FILES && calls.count("syncfs") == 0
+        };
+        if until(&this_test!(), case, false, &work, calls).is_none() {
+            return;
+        }
+    }
+}
+
+/// More than `Auto` syncs one by one; few enough to look at every name.
+const SOME: usize = 70;
+
+fn look(dir: &Path) -> Vec<String> {
+    let content = |n: usize| fs::read_to_string(dir.join(n.to_string())).unwrap_or_default();
+    (0..SOME).map(content).collect()
+}
+
+/// Nothing is published that is not complete, and nothing acknowledged is lost.
+fn check(dir: &Path, acked: &Acked, all_or_none: bool) -> Outcome {
+    let found = look(&dir.join("d"));
+    let count = |content: &str| found.iter().filter(|found| *found == content).count();
+    let (old, new) = (count("old"), count("new"));
+    if old + new == SOME && !(acked.saved() && old > 0) && !(all_or_none && old > 0 && new > 0) {
+        return Ok(());
+    }
+    Err(format!("{old} old and {new} new of {SOME}").into())
+}
+
+fn save_some(dir: &Path, how: &str) -> durafile::Result<()> {
+    match how {
+        "Batch" => {
+            let mut batch = Batch::new();
+            (0..SOME).try_for_each(|n| batch.write(dir.join(format!("d/{n}")), "new"))?;
+            batch.commit().map(drop)
+        }
+        "Transaction" => {
+            let mut change = Transaction::begin(dir)?;
+            (0..SOME).try_for_each(|n| change.write(format!("d/{n}"), "new"))?;
+            change.commit().map(drop)
+        }
+        _ => {
+            let mut change = AtomicDir::create(dir.join("d"))?;
+            (0..SOME).try_for_each(|n| change.write(n.to_string(), "new"))?;
+            change.commit().map(drop)
+        }
+    }
+}
+
+fn old(dir: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(dir.join("d"))?;
+    (0..SOME).try_for_each(|n| std::fs::write(dir.join(format!("d/{n}")), "old"))
+}
+
+#[test]
+fn no_crash_tears_a_large_set_and_its_sync_of_the_file_system_is_needed_for_that() {
+    for (name, all_or_none) in [("Batch", false), ("Transaction", true), ("AtomicDir", true)] {
+        // A file system that is known, and on which nobody else writes.
+        let test = CrashTest::new(|dir: &Path| Ok(save_some(dir, name)?));
+        let test = test.initial(old).journaled(true).max_states(25).second_crashes(false);
+        let holds = |dir: &Path, acked: &Acked| check(dir, acked, all_or_none);
+        let report = test.run(holds).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        println!("{name}: {report}");
+        let recording = test.record().unwrap();
+        let operations = recording.trace().operations();
+        assert!(operations.iter().all(|operation| operation.name() != "sync file"), "{}", recording.trace());
+        let first = operations.iter().position(|operation| operation.name() == "sync file system").unwrap();
+        let mutant = recording.trace().without(first).unwrap();
+        assert!(test.explore(&mutant, holds).is_err(), "{name}: not needed");
+    }
+}
