@@ -36,6 +36,8 @@ mod dir_calls;
 mod dir_model;
 #[cfg(target_os = "linux")]
 mod dir_overlay;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod dir_random;
 #[cfg(target_os = "linux")]
 mod dir_rules;
 #[cfg(target_os = "linux")]
@@ -69,6 +71,8 @@ mod portable_windows;
 #[cfg(target_os = "linux")]
 mod property;
 mod races;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod random_programs;
 #[cfg(target_os = "linux")]
 mod recover_hostile;
 #[cfg(target_os = "linux")]
