@@ -11,20 +11,20 @@ use std::sync::OnceLock;
 
 use durafile::crash_testing::{Acked, CrashTest, Fault, Model, Outcome, Report, ack};
 use durafile::{Carry, DirOptions, DirSnapshot, Durability, ErrorKind, SyncStrategy, TargetState};
-use fs_err as fs;
 use proptest::prelude::*;
 use rustix::io::Errno;
 
 use crate::crash_case::{look, without_remnants};
+use crate::crash_proof::record_unlocked;
 use crate::dir_model::{Edit, Node, Tree, apply, build, perform, read, tree, umasked};
 use crate::random_programs::try_programs;
 use crate::support::{chmod, dir, mode};
 
-const PROGRAMS: u32 = 60;
+const PROGRAMS: u32 = 40;
 /// Of one crash point.
 const MOST_STATES: usize = 12;
 /// What all programs together must have left at least.
-const STATES: usize = 1_500;
+const STATES: usize = 1_000;
 
 /// Each version has it from the one before.
 const ROOT_MODE: u32 = 0o710;
@@ -80,6 +80,8 @@ struct Program {
     lacks: Lacks,
     named_staging: bool,
     linked: bool,
+    /// The process is killed so far on its way, in 256ths; another one recovers and begins again.
+    killed_at: Option<u8>,
     /// What is there before; none if nothing is.
     start: Option<Tree>,
     steps: Vec<Step>,
@@ -156,11 +158,11 @@ fn program() -> impl Strategy<Value = Program> {
     let step =
         prop_oneof![6 => version().prop_map(Step::Version), 1 => Just(Step::Open), 1 => Just(Step::Close)];
     let steps = prop::collection::vec(step, 1..5);
-    (model, lacks, prop::bool::weighted(0.3), prop::bool::weighted(0.3), start, steps).prop_map(
-        |(model, lacks, named_staging, linked, start, steps)| {
-            // Single files can be renamed on an overlay, too, and their records must be.
-            let named_staging = named_staging && lacks != Lacks::AnyRename;
-            Program { model, lacks, named_staging, linked, start, steps }.within_promises()
+    let rare = || prop::bool::weighted(0.3);
+    let killed_at = prop::option::weighted(0.3, any::<u8>());
+    (model, lacks, (rare(), rare(), killed_at), start, steps).prop_map(
+        |(model, lacks, (named_staging, linked, killed_at), start, steps)| {
+            Program { model, lacks, named_staging, linked, killed_at, start, steps }.within_promises()
         },
     )
 }
@@ -185,6 +187,12 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 impl Program {
     /// `None` promises nothing for power cuts.
     fn within_promises(mut self) -> Program {
+        if self.lacks == Lacks::AnyRename {
+            // Single files can be renamed on an overlay, too, and records without the other way must be.
+            self.named_staging = false;
+            // A commit that was being taken back when it was killed may be completed.
+            self.killed_at = None;
+        }
         for step in &mut self.steps {
             if let (Step::Version(version), false) = (step, self.model == Model::ProcessDeath) {
                 version.durability = version.durability.max(Durability::Data);
@@ -197,7 +205,10 @@ impl Program {
     fn test<'t>(&'t self, seen: &'t RefCell<Vec<Moment>>) -> CrashTest<'t> {
         let wants = |step: &Step| matches!(step, Step::Version(version) if version.single_flush);
         let journaled = self.model != Model::Unordered || !self.steps.iter().any(wants);
-        let test = CrashTest::new(|dir| self.run(dir, seen)).initial(|dir| self.prepare(dir));
+        let test = CrashTest::new(|dir| self.run(dir, seen)).initial(|dir| {
+            seen.borrow_mut().clear();
+            self.prepare(dir)
+        });
         let test = test.model(self.model).journaled(journaled).max_states(MOST_STATES);
         let refused: &[(&str, Errno)] = match self.lacks {
             Lacks::Nothing => &[],
@@ -233,22 +244,28 @@ impl Program {
         Ok(())
     }
 
+    /// Also a second time, after it was killed. What is acknowledged is the number of the moment.
     fn run(&self, dir: &Path, seen: &RefCell<Vec<Moment>>) -> Outcome {
-        // A remnant is here only what a snapshot reads.
-        let look = |came| Moment { tree: without_remnants(&look(dir)), came };
-        let mut scene = Scene { program: self, dir, present: self.start.clone(), commits: 0, held: vec![] };
-        seen.borrow_mut().push(look(Came::Committed(Durability::Full)));
-        for (number, step) in self.steps.iter().enumerate() {
+        let pause = |came| {
+            // A remnant is here only what a snapshot reads.
+            let moment = Moment { tree: without_remnants(&look(dir)), came };
+            seen.borrow_mut().push(moment);
+            ack(&(seen.borrow().len() - 1).to_string());
+        };
+        let present = read_if_there(&dir.join(self.target()));
+        let mut scene = Scene { program: self, dir, present, commits: 0, held: vec![] };
+        pause(Came::Nothing);
+        for step in &self.steps {
             let came = scene.perform(step)?;
             scene.agrees();
-            seen.borrow_mut().push(look(came));
-            ack(&number.to_string());
+            pause(came);
         }
         Ok(())
     }
 
     fn check(&self, seen: &[Moment], dir: &Path, acked: &Acked) -> Outcome {
-        let (found, done) = (look(dir), acked.labels().len());
+        let found = look(dir);
+        let done: usize = acked.labels().last().map_or(Ok(0), |label| label.parse())?;
         let is_kept = |moment: &usize| matches!(seen[*moment].came, Came::Committed(Durability::Full));
         let kept = (0..=done).rev().find(is_kept).unwrap_or(0);
         let oldest = if self.model == Model::ProcessDeath { done } else { kept };
@@ -264,13 +281,17 @@ impl Program {
             }
         }
         let is = seen.iter().position(|moment| moment.tree == found);
-        Err(format!("after {done} steps, {oldest} of them kept, as after step {is:?}: {found:#?}").into())
+        Err(format!("after moment {done}, {oldest} must be kept, and it is {is:?}: {found:#?}").into())
     }
 
     fn explore(&self) -> std::result::Result<Report, String> {
         let seen = RefCell::default();
-        let test = self.test(&seen);
-        let recording = test.record().map_err(|failure| failure.to_string())?;
+        let mut test = self.test(&seen);
+        let mut recording = record_unlocked("a program", &test);
+        if let Some(part) = self.killed_at {
+            test = test.killed_before(recording.trace().operations().len() * usize::from(part) / 256);
+            recording = record_unlocked("a killed program", &test);
+        }
         if let Err(e) = recording.result() {
             return Err(format!("without a crash: {e}\n{}", recording.trace()));
         }
@@ -325,6 +346,8 @@ impl Scene<'_> {
                 (Err(ErrorKind::CrossDevice), Ok(())) if self.program.lacks == Lacks::AnyRename => {
                     model = before;
                 }
+                // It was killed.
+                (Err(ErrorKind::Io), _) => return Err("nothing happens any more".into()),
                 (done, expected) => assert_eq!(done, expected, "{edit:?}"),
             }
         }
@@ -363,7 +386,7 @@ impl Scene<'_> {
     /// Target and snapshots hold what they should.
     fn agrees(&self) {
         let target = self.target(false);
-        assert_eq!(fs::metadata(&target).is_ok().then(|| read(&target)), self.present);
+        assert_eq!(read_if_there(&target), self.present);
         assert!(self.program.start.is_none() || mode(&target) == ROOT_MODE);
         for (snapshot, version, _) in &self.held {
             assert_eq!(snapshot.entries().unwrap(), version.keys().cloned().collect::<Vec<_>>());
@@ -374,6 +397,10 @@ impl Scene<'_> {
             }
         }
     }
+}
+
+fn read_if_there(target: &Path) -> Option<Tree> {
+    target.exists().then(|| read(target))
 }
 
 fn umask() -> u32 {

@@ -32,6 +32,8 @@ mod crash_sets;
 mod crash_table;
 #[cfg(target_os = "linux")]
 mod dir_calls;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod dir_meanwhile;
 #[cfg(target_os = "linux")]
 mod dir_model;
 #[cfg(target_os = "linux")]
