@@ -9,14 +9,11 @@ use durafile::{AtomicDir, Carry, DirOptions, Durability, SyncStrategy};
 use rustix::io::Errno;
 
 use crate::crash_case::{Case, Prepare, Setup};
+use crate::crash_table::empty;
 
 /// More than one block, so that it can be torn.
 fn long(byte: u8) -> Vec<u8> {
     vec![byte; 4096 + 100]
-}
-
-fn empty(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// A directory with a file to replace and one to carry over, deeper down.

@@ -67,6 +67,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         2 => path().prop_map(Edit::Dir),
         3 => path().prop_map(Edit::Remove),
         1 => Just(Edit::Expose),
+        // Not deeper: a tool follows links on the way.
+        1 => (name(), content()).prop_map(|(name, content)| Edit::Tool(name.into(), content)),
     ]
 }
 
