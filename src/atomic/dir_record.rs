@@ -68,7 +68,9 @@ impl SwapRecord {
         path: &Path,
         durability: Durability,
     ) -> Result<Committed> {
-        let options = WriteOptions::new().create_new(true).durability(durability);
+        // Writers exclude each other, so that its name is free. Creating it as a new one could take two names
+        // for a moment, and a record with two is not believed.
+        let options = WriteOptions::new().durability(durability);
         let options = WriteOptions { permissions: sys::private_permissions(), ..options };
         let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
         let target = Target::new(dir, name, path);

@@ -3,7 +3,6 @@
 //! while the kernel is held up. "Soon" is counted in bytes and calls, not in time.
 
 use std::cell::Cell;
-use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use fs_err as fs;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use crate::strace;
-use crate::support::{dir, expect_pass, job, names, refused, rerun, staged_in, this_test};
+use crate::support::{dir, expect_pass, job, names, refused, staged_in, this_test};
 
 const MIB: u64 = 1 << 20;
 
@@ -254,8 +253,7 @@ fn cancel_during_sync(dir: &Path, wait: impl Fn() -> bool + Sync) -> durafile::R
 fn held_up(test: &str, home: &Path, calls: &str) {
     let (only, _) = calls.split_once(':').unwrap();
     let (only, inject) = (format!("trace={only}"), format!("inject={calls}"));
-    let prefix = ["strace", "-f", "-o", "/dev/null", "-e", &only, "-e", &inject, "--"];
-    expect_pass(&rerun(&prefix.map(OsStr::new), test, home, "save").output().unwrap());
+    expect_pass(&strace::faulty(&[&only, &inject], test, home, "save").output().unwrap());
 }
 
 #[test]

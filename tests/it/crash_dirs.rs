@@ -9,14 +9,11 @@ use durafile::{AtomicDir, Carry, DirOptions, Durability, SyncStrategy};
 use rustix::io::Errno;
 
 use crate::crash_case::{Case, Prepare, Setup};
+use crate::crash_table::empty;
 
 /// More than one block, so that it can be torn.
 fn long(byte: u8) -> Vec<u8> {
     vec![byte; 4096 + 100]
-}
-
-fn empty(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// A directory with a file to replace and one to carry over, deeper down.
@@ -36,6 +33,12 @@ fn sampled(test: CrashTest<'_>) -> CrashTest<'_> {
 
 fn no_exchange(test: CrashTest<'_>) -> CrashTest<'_> {
     sampled(test).fault(Fault::Refuse { name: "exchange", errno: Errno::INVAL.raw_os_error() })
+}
+
+/// Nor are there files without a name, or renames to a new name only.
+fn nothing_new(test: CrashTest<'_>) -> CrashTest<'_> {
+    let refuse = |name, errno: Errno| Fault::Refuse { name, errno: errno.raw_os_error() };
+    no_exchange(test).fault(refuse("create unnamed", Errno::NOTSUP)).fault(refuse("rename new", Errno::INVAL))
 }
 
 fn cannot_be_renamed(test: CrashTest<'_>) -> CrashTest<'_> {
@@ -96,6 +99,7 @@ pub(crate) fn cases() -> Vec<Case> {
         updating("update, FileSystem", by(SyncStrategy::FileSystem)).setup(journaled),
         updating("two renames", plain()).setup(no_exchange),
         updating("two renames, HardLink", linking()).setup(no_exchange),
+        updating("two renames, named record", plain()).setup(nothing_new),
         updating("replaced", plain()).setup(cannot_be_renamed),
         updating("replaced, at last", plain()).setup(neither),
         updating("Data", weak(Durability::Data)).durability(Durability::Data),

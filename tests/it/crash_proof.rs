@@ -97,7 +97,7 @@ fn kills(case: &Case, expected: &Expected, trace: &Trace) -> usize {
     for operation in 0..trace.operations().len() {
         let (test, _) = case.test();
         let test = test.second_crashes(false).max_states(case.few()).killed_before(operation);
-        let recording = record_unlocked(case, &test);
+        let recording = record_unlocked(&case.name(), &test);
         let refused = case.new.is_some() && error_of(recording.result()).is_some();
         // A save that must create the file finds that the dead process has.
         if refused && case.look(recording.dir()) == expected.new {
@@ -115,15 +115,15 @@ fn kills(case: &Case, expected: &Expected, trace: &Trace) -> usize {
 
 /// The dead process is only pretended: a child that another test of this process is just starting
 /// may for a moment hold a copy of its locks.
-fn record_unlocked(case: &Case, test: &CrashTest<'_>) -> Recording<Outcome> {
+pub(crate) fn record_unlocked(name: &str, test: &CrashTest<'_>) -> Recording<Outcome> {
     for _ in 0..100 {
-        let recording = test.record().unwrap_or_else(|failure| panic!("{}:\n{failure}", case.name()));
+        let recording = test.record().unwrap_or_else(|failure| panic!("{name}:\n{failure}"));
         if error_of(recording.result()).is_none_or(|e| e.kind() != ErrorKind::Locked) {
             return recording;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("{}: the lock of a dead process is not given up", case.name());
+    panic!("{name}: the lock of a dead process is not given up");
 }
 
 /// Every crash of one trace, under every model.

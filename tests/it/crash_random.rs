@@ -1,19 +1,18 @@
 //! Goal: no sequence of saves, with any options, breaks a promise in a crash.
 //!
 //! Method: random programs of saves and batches to a few paths, each through the whole enumeration, compared
-//! with a model of what each path may hold. A program that fails is shrunk. `DURAFILE_SEED`
-//! chooses other programs.
+//! with a model of what each path may hold.
 
 use std::collections::BTreeSet;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use durafile::crash_testing::{Acked, CrashTest, Fault, Outcome, Report, ack};
 use durafile::{Batch, Durability, ErrorKind, SyncStrategy, WriteOptions};
 use fs_err as fs;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use crate::dir_model::write_backwards;
+use crate::random_programs::try_programs;
 
 const PATHS: [&str; 3] = ["a", "b", "folder/c"];
 const SIZES: [usize; 4] = [1, 100, 5_000, 14_000];
@@ -182,20 +181,12 @@ impl Step {
             return options.write(path, content).map(drop);
         }
         let mut file = options.open(path)?;
-        // The second half first.
-        let half = content.len() / 2;
-        let mut fill = || {
-            file.seek(SeekFrom::Start(half as u64))?;
-            file.write_all(&content[half..])?;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&content[..half])
-        };
-        fill().map_err(|e: std::io::Error| e.downcast::<durafile::Error>().unwrap())?;
+        write_backwards(&mut file, content)?;
         file.commit().map(drop)
     }
 }
 
-fn explore(program: &Program) -> Result<Report, TestCaseError> {
+fn explore(program: &Program) -> Result<Report, String> {
     let prepare = |dir: &Path| {
         std::fs::create_dir(dir.join("folder"))?;
         for (path, _) in PATHS.iter().zip(program.initial).filter(|(_, exists)| *exists) {
@@ -209,32 +200,11 @@ fn explore(program: &Program) -> Result<Report, TestCaseError> {
         test = test.fault(Fault::Refuse { name: "create unnamed", errno });
     }
     let explored = test.run(|dir, acked| program.check(dir, acked));
-    explored.map_err(|failure| TestCaseError::fail(failure.to_string()))
+    explored.map_err(|failure| failure.to_string())
 }
 
 #[test]
 fn no_program_of_saves_loses_or_tears_anything_in_a_crash() {
-    let seed = std::env::var("DURAFILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
-    let total = Arc::new(Mutex::new(Report::default()));
-    std::thread::scope(|scope| {
-        for half in 0..2_u8 {
-            let total = Arc::clone(&total);
-            scope.spawn(move || {
-                let mut bytes = [half; 32];
-                bytes[..8].copy_from_slice(&seed.to_le_bytes());
-                let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-                let config = Config { cases: PROGRAMS / 2, failure_persistence: None, ..Config::default() };
-                let run = TestRunner::new_with_rng(config, rng).run(&program(), |program| {
-                    let report = explore(&program)?;
-                    *total.lock().unwrap() += &report;
-                    Ok(())
-                });
-                run.unwrap_or_else(|e| panic!("DURAFILE_SEED={seed}: {e}"));
-            });
-        }
-    });
-    let total = total.lock().unwrap().clone();
-    let text = format!("crash proof, {PROGRAMS} random programs (DURAFILE_SEED={seed}): {total}\n");
-    std::io::stderr().lock().write_all(text.as_bytes()).unwrap();
+    let total = try_programs("saves", PROGRAMS, program, explore);
     assert!(total.states >= STATES, "only {} states", total.states);
 }

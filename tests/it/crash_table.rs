@@ -15,7 +15,7 @@ pub(crate) fn long(byte: u8) -> Vec<u8> {
     vec![byte; 3 * 4096 + 100]
 }
 
-fn empty(_: &Path) -> std::io::Result<()> {
+pub(crate) fn empty(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 

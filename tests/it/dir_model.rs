@@ -4,9 +4,10 @@
 //! mode.
 
 use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use durafile::{AtomicDir, Carry, DirOptions, Durability, ErrorKind};
+use durafile::{AtomicDir, Carry, DirOptions, Durability, ErrorKind, Symlinks, WriteOptions};
 use fs_err as fs;
 use proptest::prelude::*;
 
@@ -14,21 +15,25 @@ use crate::support::{chmod, dir, mode, names};
 
 /// Directories are empty here; what is below them has entries of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Node {
+pub(crate) enum Node {
     Dir,
     File(Vec<u8>, u32),
     Link(String),
 }
 
-type Tree = BTreeMap<PathBuf, Node>;
+pub(crate) type Tree = BTreeMap<PathBuf, Node>;
 
 #[derive(Clone, Debug)]
-enum Edit {
+pub(crate) enum Edit {
     Write(PathBuf, Vec<u8>),
+    /// The same as a stream, the second half first.
+    Stream(PathBuf, Vec<u8>),
     Dir(PathBuf),
     Remove(PathBuf),
     /// Other tools may look, and everything is carried over.
     Expose,
+    /// Such a tool saves a file, and does not sync it.
+    Tool(PathBuf, Vec<u8>),
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -57,15 +62,18 @@ fn node() -> impl Strategy<Value = Node> {
 
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
-        6 => (path(), content()).prop_map(|(path, content)| Edit::Write(path, content)),
+        5 => (path(), content()).prop_map(|(path, content)| Edit::Write(path, content)),
+        1 => (path(), content()).prop_map(|(path, content)| Edit::Stream(path, content)),
         2 => path().prop_map(Edit::Dir),
         3 => path().prop_map(Edit::Remove),
         1 => Just(Edit::Expose),
+        // Not deeper: a tool follows links on the way.
+        1 => (name(), content()).prop_map(|(name, content)| Edit::Tool(name.into(), content)),
     ]
 }
 
 /// A tree of such nodes, where they fit.
-fn tree(wanted: Vec<(PathBuf, Node)>) -> Tree {
+pub(crate) fn tree(wanted: Vec<(PathBuf, Node)>) -> Tree {
     let mut tree = Tree::new();
     for (path, node) in wanted {
         let ancestors: Vec<&Path> = path.ancestors().skip(1).filter(|a| !a.as_os_str().is_empty()).collect();
@@ -80,7 +88,7 @@ fn tree(wanted: Vec<(PathBuf, Node)>) -> Tree {
     tree
 }
 
-fn build(root: &Path, tree: &Tree) {
+pub(crate) fn build(root: &Path, tree: &Tree) {
     fs::create_dir(root).unwrap();
     for (path, node) in tree {
         let path = root.join(path);
@@ -95,7 +103,7 @@ fn build(root: &Path, tree: &Tree) {
     }
 }
 
-fn read(root: &Path) -> Tree {
+pub(crate) fn read(root: &Path) -> Tree {
     let (mut tree, mut pending) = (Tree::new(), vec![root.to_owned()]);
     while let Some(folder) = pending.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
@@ -127,14 +135,14 @@ fn obstacle(tree: &Tree, path: &Path) -> Option<ErrorKind> {
 }
 
 /// What an edit makes of the tree, or why it is refused.
-fn apply(tree: &mut Tree, edit: &Edit, umasked: u32) -> Result<(), ErrorKind> {
+pub(crate) fn apply(tree: &mut Tree, edit: &Edit, umasked: u32) -> Result<(), ErrorKind> {
     let make_way = |tree: &mut Tree, path: &Path| {
         for at in path.ancestors().skip(1).filter(|at| !at.as_os_str().is_empty()) {
             tree.insert(at.to_owned(), Node::Dir);
         }
     };
     match edit {
-        Edit::Write(path, content) => {
+        Edit::Write(path, content) | Edit::Stream(path, content) | Edit::Tool(path, content) => {
             obstacle(tree, path).map_or(Ok(()), Err)?;
             let mode = match tree.get(path) {
                 // The directories above exist then.
@@ -164,17 +172,50 @@ fn apply(tree: &mut Tree, edit: &Edit, umasked: u32) -> Result<(), ErrorKind> {
     Ok(())
 }
 
-fn perform(next: &mut AtomicDir, edit: &Edit) -> Result<(), ErrorKind> {
+pub(crate) fn perform(next: &mut AtomicDir, edit: &Edit) -> Result<(), ErrorKind> {
     let done = match edit {
         Edit::Write(path, content) => next.write(path, content),
+        Edit::Stream(path, content) => stream(next, path, content),
         Edit::Dir(path) => next.create_dir(path),
         Edit::Remove(path) => next.remove(path),
         Edit::Expose => {
             next.staging();
             Ok(())
         }
+        // Recorded with the rest where a crash is tried.
+        Edit::Tool(path, content) => {
+            let options = WriteOptions::new().durability(Durability::None).create_parents(true);
+            options.symlinks(Symlinks::Replace).write(next.staging().join(path), content).map(drop)
+        }
     };
     done.map_err(|e| e.kind())
+}
+
+fn stream(next: &mut AtomicDir, path: &Path, content: &[u8]) -> durafile::Result<()> {
+    let mut file = next.create_file(path)?;
+    write_backwards(&mut file, content)?;
+    file.finish()
+}
+
+/// The second half first.
+pub(crate) fn write_backwards(file: &mut (impl Write + Seek), content: &[u8]) -> durafile::Result<()> {
+    let half = content.len() / 2;
+    let mut fill = || {
+        file.seek(SeekFrom::Start(half as u64))?;
+        file.write_all(&content[half..])?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&content[..half])
+    };
+    fill().map_err(|e: std::io::Error| e.downcast::<durafile::Error>().unwrap())
+}
+
+/// The mode of a new file.
+pub(crate) fn umasked(dir: &Path) -> u32 {
+    let probe = dir.join("probe");
+    fs::write(&probe, "").unwrap();
+    let found = mode(&probe);
+    fs::remove_file(probe).unwrap();
+    found
 }
 
 /// Versions of one directory, each edited from the one before.
@@ -208,13 +249,7 @@ proptest! {
         let target = home.path().join("talk");
         let mut present = tree(start);
         build(&target, &present);
-        let umasked = {
-            let probe = home.path().join("probe");
-            fs::write(&probe, "").unwrap();
-            let found = mode(&probe);
-            fs::remove_file(probe).unwrap();
-            found
-        };
+        let umasked = umasked(home.path());
         for version in versions {
             // Without syncs: what is tried is the content.
             let carry = if version.links { Carry::HardLink } else { Carry::Copy };

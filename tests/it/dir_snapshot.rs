@@ -1,7 +1,6 @@
 //! Goal: a snapshot is one version, for as long as it is held, and old versions go with their
 //! last reader. Method: snapshots held over commits, by this process and by children.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -187,8 +186,8 @@ fn a_version_that_goes_between_opening_and_locking_is_not_taken() {
     let target = home.path().join("talk");
     commit(&target, "0");
     // The reader takes its time between the two.
-    let delay = ["strace", "-f", "-o", "/dev/null", "-e", "inject=flock:delay_enter=600000:when=1", "--"];
-    let mut child = rerun(&delay.map(OsStr::new), &test, &target, "read");
+    let delay = "inject=flock:delay_enter=600000:when=1";
+    let mut child = strace::faulty(&[delay], &test, &target, "read");
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();

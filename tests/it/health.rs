@@ -179,8 +179,8 @@ fn a_disk_that_fails_to_sync_is_not_writable() {
     for nth in [1, 2] {
         let home = dir();
         let inject = format!("inject=fsync:error=EIO:when={nth}");
-        let prefix = ["strace", "-f", "-o", "/dev/null", "-e", "trace=fsync", "-e", &inject, "--"];
-        expect_pass(&rerun(&prefix.map(OsStr::new), &test, home.path(), "fail").output().unwrap());
+        let mut child = strace::faulty(&["trace=fsync", &inject], &test, home.path(), "fail");
+        expect_pass(&child.output().unwrap());
     }
 }
 
@@ -200,8 +200,8 @@ fn a_check_that_is_killed_at_any_of_its_calls_leaves_nothing() {
             let home = dir();
             let only = format!("trace={call}");
             let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let prefix = ["strace", "-f", "-o", "/dev/null", "-e", &only, "-e", &inject, "--"];
-            let output = rerun(&prefix.map(OsStr::new), &test, home.path(), "look").output().unwrap();
+            let mut child = strace::faulty(&[&only, &inject], &test, home.path(), "look");
+            let output = child.output().unwrap();
             assert!(names(&home).is_empty(), "killed at {call} {nth}: {:?}", names(&home));
             if output.status.success() {
                 break;

@@ -12,7 +12,7 @@ use fs_err as fs;
 use crate::strace;
 use crate::support::{
     as_user, chmod, chown, dir, expect_pass, has, in_child, in_private_mounts, job, mode, names, public_dir,
-    refused, rerun, this_test,
+    refused, this_test,
 };
 
 type Take = fn(&Path) -> Result<LockFile>;
@@ -171,9 +171,8 @@ fn it_says_where_the_file_system_can_t_lock() {
     for errno in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
         let home = dir();
         let inject = format!("inject=flock:error={errno}");
-        let prefix = ["strace", "-f", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject, "--"];
-        let prefix = prefix.map(std::ffi::OsStr::new);
-        expect_pass(&rerun(&prefix, &test, home.path(), "refused").output().unwrap());
+        let mut child = strace::faulty(&["trace=flock", &inject], &test, home.path(), "refused");
+        expect_pass(&child.output().unwrap());
     }
 }
 

@@ -34,10 +34,14 @@ mod crash_sets;
 mod crash_table;
 #[cfg(target_os = "linux")]
 mod dir_calls;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod dir_meanwhile;
 #[cfg(target_os = "linux")]
 mod dir_model;
 #[cfg(target_os = "linux")]
 mod dir_overlay;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod dir_random;
 #[cfg(target_os = "linux")]
 mod dir_rules;
 #[cfg(target_os = "linux")]
@@ -71,6 +75,8 @@ mod portable_windows;
 #[cfg(target_os = "linux")]
 mod property;
 mod races;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod random_programs;
 #[cfg(target_os = "linux")]
 mod recover_hostile;
 #[cfg(target_os = "linux")]

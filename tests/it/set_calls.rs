@@ -251,8 +251,7 @@ fn inject(
         return None;
     }
     let home = dir();
-    let words = ["strace", "-f", "-o", "/dev/null", "-e", fault, "--"].map(OsStr::new);
-    let output = rerun(&words, test, home.path(), case).output().unwrap();
+    let output = strace::faulty(&[fault], test, home.path(), case).output().unwrap();
     Some((said(&output), home))
 }
 

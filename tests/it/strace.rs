@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 use durafile::{Committed, Result};
 use fs_err as fs;
@@ -89,6 +90,20 @@ impl Trace {
 /// Where strace may trace; skips the calling test otherwise.
 pub(crate) fn works() -> bool {
     has("strace", &["-o", "/dev/null", "true"])
+}
+
+/// The child of [`rerun`] under strace with these `-e` expressions; what it called is of no interest.
+pub(crate) fn faulty(expressions: &[&str], test: &str, home: &Path, job: &str) -> Command {
+    faulty_to(Path::new("/dev/null"), expressions, test, home, job)
+}
+
+/// The same with a log.
+pub(crate) fn faulty_to(log: &Path, expressions: &[&str], test: &str, home: &Path, job: &str) -> Command {
+    let mut words: Vec<&OsStr> = ["strace", "-f", "-o"].map(OsStr::new).to_vec();
+    words.push(log.as_os_str());
+    words.extend(expressions.iter().flat_map(|expression| ["-e", *expression]).map(OsStr::new));
+    words.push(OsStr::new("--"));
+    rerun(&words, test, home, job)
 }
 
 const BEGIN: &str = "/durafile-trace-begins";

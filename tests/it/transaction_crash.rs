@@ -13,7 +13,7 @@ use durafile::{SyncStrategy, TargetState, Transaction, TransactionOptions};
 use fs_err as fs;
 use rustix::io::Errno;
 
-use crate::crash_case::{Tree, error_of, look};
+use crate::crash_case::{Setup, Tree, error_of, look};
 use crate::support::dir;
 
 type Step = fn(&Path, &TransactionOptions) -> durafile::Result<()>;
@@ -28,8 +28,6 @@ struct Story {
     /// The tree before the program, and after each of its steps.
     trees: Vec<Tree>,
 }
-
-type Setup = for<'a> fn(CrashTest<'a>) -> CrashTest<'a>;
 
 fn some_old(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir(dir.join("d"))?;

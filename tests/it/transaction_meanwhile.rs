@@ -1,33 +1,36 @@
 //! Goal: a recovery holds its promises while others decide, die and save. Method: strace holds the
 //! recovery of a child up between two of its steps, and something happens meanwhile.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
-use crate::support::{job, names, rerun, this_test};
+use crate::strace;
+use crate::support::{job, names, this_test};
 use crate::transaction_record::{assert_complete, content, half_applied, remnant};
 
 /// In the child that recovers.
-fn recovers(test: &str) -> bool {
+pub(crate) fn recovers(test: &str) -> bool {
     let Some((home, _)) = job(test).filter(|(_, case)| case == "recover") else { return false };
-    println!("\nBEGINS");
+    println!("\nBEGINS {}", std::process::id());
     let _ = durafile::recover(home).unwrap();
     true
 }
 
 /// Starts that child, with this fault, and comes back when it begins.
 fn start(test: &str, home: &Path, fault: &str) -> Child {
-    let words = ["strace", "-f", "-o", "/dev/null", "-e", fault, "--"].map(OsStr::new);
-    let mut child = rerun(&words, test, home, "recover");
+    begin(strace::faulty(&[fault], test, home, "recover")).0
+}
+
+/// Also its process, which is not the one of strace.
+pub(crate) fn begin(mut child: Command) -> (Child, i32) {
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == "BEGINS"));
-    child
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+    let process = lines.find_map(|line| line.strip_prefix("BEGINS ")?.parse().ok());
+    (child, process.unwrap())
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Goal: no sequence of transactions breaks a promise in a crash. Method: random programs of
 //! transactions and single saves, with crashes in between and recoveries crashed again, compared with
-//! a model that is a map. A program that fails is shrunk.
+//! a model that is a map.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use durafile::crash_testing::{Acked, CrashTest, Model, Outcome, ack};
+use durafile::crash_testing::{Acked, CrashTest, Model, Outcome, Report, ack};
 use durafile::{ErrorKind, SyncStrategy, Transaction, TransactionOptions};
 use fs_err as fs;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+
+use crate::random_programs::try_programs;
 
 const PATHS: [&str; 6] = ["a", "b", "d/c", "d/e", "n/f", "n/m/g"];
 const PROGRAMS: u32 = 40;
@@ -129,7 +130,7 @@ impl Program {
         states
     }
 
-    fn try_it(&self) -> Result<usize, String> {
+    fn try_it(&self) -> Result<Report, String> {
         let home = crate::support::dir();
         prepare(home.path()).unwrap();
         let states = self.states(home.path());
@@ -143,7 +144,7 @@ impl Program {
                 false => Err(format!("after {done} steps: {found:?}").into()),
             }
         };
-        test.run(check).map(|report| report.states).map_err(|failure| failure.to_string())
+        test.run(check).map_err(|failure| failure.to_string())
     }
 }
 
@@ -164,17 +165,5 @@ fn read(dir: &Path) -> Files {
 
 #[test]
 fn no_program_of_transactions_breaks_a_promise() {
-    let seed: u64 = std::env::var("DURAFILE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases: PROGRAMS, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let total = std::cell::Cell::new(0);
-    let tried = runner.run(&program(), |program| {
-        let states = program.try_it().map_err(TestCaseError::fail)?;
-        total.set(total.get() + states);
-        Ok(())
-    });
-    tried.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-    println!("{} disks of {PROGRAMS} programs, seed {seed}", total.get());
+    try_programs("transactions", PROGRAMS, program, Program::try_it);
 }

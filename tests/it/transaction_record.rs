@@ -2,7 +2,6 @@
 //! it can't be trusted, not at all. Method: a child is killed by strace in the middle of applying a
 //! transaction; then the record, or what it is about, is changed, and a recovery runs.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::crash_case::look;
 use crate::strace;
-use crate::support::{chmod, dir, job, names, refused, rerun, this_test};
+use crate::support::{chmod, dir, job, names, refused, this_test};
 
 /// A transaction of which `a` and `b` are applied, `d/c` and the removal of `gone` are not.
 pub(crate) fn half_applied(test: &str) -> Option<TempDir> {
@@ -35,8 +34,7 @@ pub(crate) fn half_applied(test: &str) -> Option<TempDir> {
         fs::write(home.path().join(name), "old").unwrap();
     }
     let kill = "inject=renameat:signal=KILL:when=2";
-    let words = ["strace", "-f", "-o", "/dev/null", "-e", kill, "--"].map(OsStr::new);
-    let output = rerun(&words, test, home.path(), "").output().unwrap();
+    let output = strace::faulty(&[kill], test, home.path(), "").output().unwrap();
     assert!(!output.status.success());
     assert_eq!(content(&home, "a"), "new a", "the decision came first: {output:?}");
     assert_eq!(content(&home, "d/c"), "old");
