@@ -29,7 +29,7 @@ impl Plan {
             return Self { image_gib: 1, save_rounds: 15, set_rounds: 3, set_len: 100, sizes };
         }
         let sizes = vec![(10, 25), (100, 15), (1_000, 9), (10_000, 5), (100_000, 3)];
-        Self { image_gib: 10, save_rounds: 250, set_rounds: 9, set_len: 1_000, sizes }
+        Self { image_gib: 10, save_rounds: 250, set_rounds: 7, set_len: 1_000, sizes }
     }
 }
 
