@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use super::beneath::Beneath;
 use super::plan::{Action, Change, Plan};
-use super::remove::remove_tree;
-use super::ruling::{absent, is_untouched};
+use super::remove::remove_own_tree;
+use super::ruling::{absent, is_only_ours, is_untouched};
 use super::stage::TRIES;
 use super::stage_dir::name_of;
 use super::sync_set::in_parallel;
@@ -64,7 +64,7 @@ pub(crate) fn remove_staged(root: &Dir, plan: &Plan) -> io::Result<()> {
         return Ok(());
     }
     // Something else by that name is none of ours.
-    absent(remove_tree(root, &plan.stage)).map(|_| ())
+    absent(remove_own_tree(root, &plan.stage)).map(|_| ())
 }
 
 struct Hand<'a> {
@@ -172,8 +172,6 @@ fn sync_all(root: &Arc<Dir>, paths: &[&Path]) -> io::Result<()> {
 
 /// A record's file must be as only a writer of ours makes it.
 pub(crate) fn is_trusted(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
     let Some(stat) = absent(dir.stat_at(name))? else { return Ok(false) };
-    let plain = stat.kind == Kind::File && stat.nlink == 1 && stat.mode & WRITABLE_BY_OTHERS == 0;
-    Ok(plain && stat.uid == sys::effective_uid())
+    Ok(stat.kind == Kind::File && stat.nlink == 1 && is_only_ours(&stat))
 }

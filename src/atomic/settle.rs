@@ -10,12 +10,12 @@ use super::names::{self, Role};
 use super::plan::Plan;
 use super::record::Unusable;
 use super::redo;
-use super::remove::remove_tree;
-use super::ruling::{Ruling, absent, rule};
+use super::remove::remove_own_tree;
+use super::ruling::{Ruling, absent, is_only_ours, rule};
 use super::sweep::{Judge, Verdict};
 use super::writer_lock::WriterLock;
 use crate::ErrorKind;
-use crate::sys::{self, Dir, File, Kind};
+use crate::sys::{Dir, File, Kind};
 
 /// What became of the remnants of transactions, relative to their root.
 #[derive(Debug, Default)]
@@ -190,6 +190,10 @@ impl Desk<'_> {
     fn quarantine(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
         self.keep_staged = true;
         for name in std::iter::once(journal).chain(staged.iter().map(OsString::as_os_str)) {
+            // What is not ours can't be what the record is about.
+            if name != journal && !self.is_orphan(name)? {
+                continue;
+            }
             if self.judge.dry_run {
                 self.settled.quarantined.push(name.into());
                 continue;
@@ -216,7 +220,7 @@ impl Desk<'_> {
                 continue;
             }
             if !self.judge.dry_run {
-                remove_tree(self.root, name)?;
+                absent(remove_own_tree(self.root, name))?;
             }
             self.settled.removed.push(name.into());
         }
@@ -226,8 +230,7 @@ impl Desk<'_> {
     /// Is it ours, beyond doubt? Its writer is known to be dead.
     fn is_orphan(&self, name: &OsStr) -> io::Result<bool> {
         let Some(stat) = absent(self.root.stat_at(name))? else { return Ok(false) };
-        let ours = stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0;
-        Ok(ours && stat.kind == Kind::Dir)
+        Ok(stat.kind == Kind::Dir && is_only_ours(&stat))
     }
 }
 
@@ -236,8 +239,6 @@ pub(super) fn is_contradiction(e: &io::Error) -> bool {
     use ErrorKind::{AlreadyExists, InvalidPath, IsADirectory, NotADirectory};
     matches!(ErrorKind::of(e), AlreadyExists | InvalidPath | IsADirectory | NotADirectory)
 }
-
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Opens a record if it is as only a writer of ours makes it.
 fn trusted(root: &Dir, name: &OsStr) -> io::Result<Option<File>> {
