@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::beneath::Beneath;
+use super::names::{self, Role};
 use super::plan::{Action, Change, Plan};
 use super::remove::remove_own_tree;
 use super::ruling::{absent, is_only_ours, is_untouched};
@@ -114,17 +115,22 @@ impl Hand<'_> {
                 linked => return linked,
             }
         }
-        let passing = &self.plan.passing;
+        let mut passing = self.plan.passing.clone();
         for _ in 0..TRIES {
-            match stage.link_into(staged, dir, passing) {
+            match stage.link_into(staged, dir, &passing) {
                 Err(e) if sys::cannot_link(&e) => return stage.rename_into(staged, dir, name),
+                // Somebody else has put something there.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    passing = names::fresh(Role::Stage);
+                    continue;
+                }
                 linked => linked?,
             }
-            match dir.rename(passing, name) {
+            match dir.rename(&passing, name) {
                 // A recovery of this folder took it for an orphan.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
-                    let _ = dir.unlink(passing);
+                    let _ = dir.unlink(&passing);
                     return Err(e);
                 }
                 Ok(()) => return Ok(()),
@@ -133,15 +139,13 @@ impl Hand<'_> {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// What a crash left between the two steps of replacing a file.
+    /// What a crash left between the two steps of replacing a file; nothing else that has its name.
     fn forget_passing(&mut self, change: &Change) -> io::Result<()> {
-        if !matches!(change.action, Action::Put { .. }) {
-            return Ok(());
-        }
+        let Action::Put { content, .. } = &change.action else { return Ok(()) };
         let Some((dir, _)) = absent(self.beneath.parent_of(&change.path))? else { return Ok(()) };
-        match dir.stat_at(&self.plan.passing) {
-            Ok(_) => absent(dir.unlink(&self.plan.passing)).map(|_| ()),
-            Err(_) => Ok(()),
+        match sys::fingerprint(&dir, &self.plan.passing) {
+            Ok(found) if found.ino == content.ino => absent(dir.unlink(&self.plan.passing)).map(|_| ()),
+            _ => Ok(()),
         }
     }
 }

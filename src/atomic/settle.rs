@@ -45,34 +45,36 @@ impl Settled {
     }
 }
 
-/// Settles transactions of dead writers. `journals` and `staged` are what the directory has.
+/// Settles transactions of dead writers. `journals` and `staged` are what the directory has. After an
+/// error `settled` has what was done before it.
 pub(crate) fn settle(
     root: &Arc<Dir>,
     journals: &[OsString],
     staged: &[OsString],
     judge: Judge,
-) -> io::Result<Settled> {
-    let in_use = || {
-        let all = journals.iter().chain(staged).map(PathBuf::from).collect();
-        Ok(Settled { in_use: all, ..Settled::default() })
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let in_use = |settled: &mut Settled| {
+        settled.in_use.extend(journals.iter().chain(staged).map(PathBuf::from));
+        Ok(())
     };
     if judge.dry_run {
         // Nothing is done, so that nobody has to be kept out.
         let held = WriterLock::is_held(root, OsStr::new(""))?;
-        return if held { in_use() } else { settle_locked(root, journals, staged, judge) };
+        return if held { in_use(settled) } else { settle_locked(root, journals, staged, judge, settled) };
     }
     let lock = match WriterLock::take(root, OsStr::new(""), Duration::ZERO) {
         // Only age can tell whether the writer lives.
         Err(e) if e.kind() == io::ErrorKind::Unsupported && !judge.min_age.is_zero() => None,
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => return in_use(),
-        Ok(None) => return in_use(),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => return in_use(settled),
+        Ok(None) => return in_use(settled),
         taken => taken?,
     };
     // A writer that died meanwhile may have decided after the listing.
     let (journals, staged) = list(root)?;
-    let settled = settle_locked(root, &journals, &staged, judge);
+    let done = settle_locked(root, &journals, &staged, judge, settled);
     drop(lock);
-    settled
+    done
 }
 
 /// The records and the private directories of transactions that a directory has.
@@ -95,15 +97,10 @@ pub(crate) fn settle_locked(
     journals: &[OsString],
     staged: &[OsString],
     judge: Judge,
-) -> io::Result<Settled> {
-    let mut desk = Desk {
-        root,
-        judge,
-        settled: Settled::default(),
-        keep_staged: false,
-        dirty: false,
-        settled_stages: Vec::new(),
-    };
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let mut desk =
+        Desk { root, judge, settled, keep_staged: false, dirty: false, settled_stages: Vec::new() };
     for journal in journals {
         desk.settle_record(journal, staged)?;
     }
@@ -113,13 +110,13 @@ pub(crate) fn settle_locked(
         // comes back would be carried out again.
         root.sync()?;
     }
-    Ok(desk.settled)
+    Ok(())
 }
 
 struct Desk<'a> {
     root: &'a Arc<Dir>,
     judge: Judge,
-    settled: Settled,
+    settled: &'a mut Settled,
     /// A record that can't be read now may need them later.
     keep_staged: bool,
     /// A record was removed or moved.
