@@ -378,25 +378,18 @@ fn recovery_leaves_alone_what_another_user_made_to_look_like_ours() {
     Operation::prepare(&place);
     chmod(&place, 0o777);
     // A record that would remove a file of ours, as the stranger's own transaction makes it.
-    let mut record = b"durafilet\x01\0\0\0".to_vec();
-    record.extend([0; 8]);
-    let field = |record: &mut Vec<u8>, bytes: &[u8]| {
-        record.extend((bytes.len() as u64).to_le_bytes());
-        record.extend(bytes);
-    };
-    field(&mut record, b"");
-    field(&mut record, marks::name('s', 9).as_bytes());
-    record.extend(0u64.to_le_bytes());
-    record.extend(1u64.to_le_bytes());
-    field(&mut record, b"file");
+    let mut record = marks::Record::new(b't');
+    record.name("");
+    record.name(&marks::name('s', 9));
+    record.number(0);
+    record.number(1);
+    record.name("file");
     let found = fs::metadata(place.join("file")).unwrap();
-    for number in [1, found.ino(), u64::MAX, 0, 2] {
-        record.extend(number.to_le_bytes());
-    }
-    marks::seal(&mut record);
+    [1, found.ino(), u64::MAX, 0, 2].into_iter().for_each(|number| record.number(number));
+    marks::seal(&mut record.0);
     let journal = place.join(marks::name('j', 1));
     as_user(STRANGER, STRANGER, || {
-        fs::write(&journal, &record).unwrap();
+        fs::write(&journal, &record.0).unwrap();
         for letter in marks::LETTERS.into_iter().filter(|letter| *letter != 'j') {
             fs::write(place.join(marks::name(letter, 1)), "mine").unwrap();
             fs::create_dir(place.join(marks::name(letter, 2))).unwrap();

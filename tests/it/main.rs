@@ -48,6 +48,8 @@ mod filesystems;
 #[cfg(target_os = "linux")]
 mod full_disks;
 #[cfg(target_os = "linux")]
+mod full_recovery;
+#[cfg(target_os = "linux")]
 mod health;
 #[cfg(target_os = "linux")]
 mod hostile;
