@@ -25,7 +25,7 @@ pub(crate) trait Scarce {
 
 /// Counts of what was tried.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     operations: usize,
     points: usize,
     failed: usize,
@@ -33,7 +33,7 @@ struct Tally {
 }
 
 /// Runs every operation with more and more room until it succeeds.
-fn every_operation(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64) -> Tally {
+pub(crate) fn every_operation(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64) -> Tally {
     let mut tally = Tally::default();
     for (number, operation) in operations::all().iter().enumerate() {
         tally.operations += 1;
@@ -215,7 +215,7 @@ pub(crate) fn on(test: &str, tool: &str, script: &str, body: impl FnOnce(&Path))
     }
 }
 
-fn say(tally: &Tally, what: &str) {
+pub(crate) fn say(tally: &Tally, what: &str) {
     let Tally { operations, points, failed, replaced } = tally;
     let said = format!(
         "TRIED {what}: {operations} operations at {points} points, {failed} failed as they should, \

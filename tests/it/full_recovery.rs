@@ -152,7 +152,7 @@ struct Tally {
 }
 
 /// Recovers each rest with more and more room until it succeeds.
-fn every_rest(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64, what: &str) {
+pub(crate) fn every_rest(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64, what: &str) {
     let mut tally = Tally::default();
     for (number, rest) in RESTS.iter().enumerate() {
         let (mut room, mut successes) = (0, 0);

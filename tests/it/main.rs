@@ -54,6 +54,8 @@ mod health;
 #[cfg(target_os = "linux")]
 mod hostile;
 #[cfg(target_os = "linux")]
+mod hostile_removal;
+#[cfg(target_os = "linux")]
 mod hostile_trees;
 #[cfg(target_os = "linux")]
 mod lock;
@@ -70,6 +72,8 @@ mod portable_killed;
 mod portable_windows;
 #[cfg(target_os = "linux")]
 mod property;
+#[cfg(target_os = "linux")]
+mod quotas;
 mod races;
 #[cfg(target_os = "linux")]
 mod recover_hostile;
