@@ -167,10 +167,10 @@ fn first_process(command: &Command, script: &str) -> String {
 }
 
 #[test]
-fn ext4_with_the_quota_of_a_user_used_up_at_every_block_and_inode() {
+fn ext4_with_the_quota_of_a_user_used_up_at_many_points_and_every_inode() {
     let script = "mkfs.ext4 -q -F -b 1024 -O quota $DISK; mount -o usrquota $DISK mnt";
     in_a_kernel_with_quotas(&this_test!(), script, |mount| {
-        everything(mount, Counted::KiB, 1, "ext4, a user's blocks");
+        everything(mount, Counted::KiB, 6, "ext4, a user's blocks");
         everything(mount, Counted::Inodes, 1, "ext4, a user's inodes");
     });
 }
@@ -179,7 +179,7 @@ fn ext4_with_the_quota_of_a_user_used_up_at_every_block_and_inode() {
 fn xfs_with_the_quota_of_a_user_used_up_at_many_points_and_every_inode() {
     let script = "mkfs.xfs -q -f $DISK; mount -o uquota $DISK mnt";
     in_a_kernel_with_quotas(&this_test!(), script, |mount| {
-        everything(mount, Counted::KiB, 16, "XFS, a user's blocks");
+        everything(mount, Counted::KiB, 64, "XFS, a user's blocks");
         everything(mount, Counted::Inodes, 1, "XFS, a user's inodes");
     });
 }
