@@ -127,7 +127,7 @@ fn in_a_kernel_with_quotas(test: &str, script: &str, body: impl FnOnce(&Path)) {
     fs::write(&first, first_process(&rerun(&[], test, home.path(), ""), script)).unwrap();
     crate::support::chmod(&first, 0o700);
     let booted = Command::new("timeout")
-        .args(["--kill-after=10", "500", "linux.uml", "mem=256M", "quiet", "panic=-1", "con=null"])
+        .args(["--kill-after=10", "1500", "linux.uml", "mem=256M", "quiet", "panic=-1", "con=null"])
         .args(["con0=null,fd:1", "rootfstype=hostfs", "rootflags=/", "rw"])
         .arg(format!("ubd0={}", image.display()))
         .arg(format!("init={}", first.display()))
