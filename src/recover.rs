@@ -11,7 +11,7 @@ use crate::atomic::names::{self, Role};
 use crate::atomic::settle::{Settled, settle};
 use crate::atomic::sweep::{Judge, Verdict};
 use crate::sys::{Dir, Kind};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Settles what crashed saves left below `root`. For the start of a program, before its first
 /// save; safe at any other time too.
@@ -28,7 +28,8 @@ use crate::{Error, Result};
 /// mode 0666. Links are not followed. The cost is one directory listing for each folder below
 /// `root`, and a few system calls for each remnant.
 ///
-/// Can be killed anywhere and run again.
+/// Can be killed anywhere and run again. To finish what was decided takes a little room; a full disk
+/// is told once all that could be removed is gone, and nothing is lost by it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -102,14 +103,21 @@ impl RecoveryOptions {
             dir: Dir::open(root).map_err(|e| Error::io("open", root, e))?,
             judge: Judge { min_age: self.min_age, dry_run: self.dry_run },
             pending: Vec::new(),
+            without_room: Vec::new(),
             found: Recovery::default(),
         };
-        let top = walk.dir.open_at(Path::new("")).map_err(|e| Error::io("open", root, e))?;
-        walk.visit(&Arc::new(top), Path::new(""))?;
+        walk.enter(Path::new(""))?;
         while let Some(folder) = walk.pending.pop().filter(|_| self.recursive) {
-            walk.descend(&folder)?;
+            walk.enter(&folder)?;
         }
-        Ok(walk.found.sorted())
+        // What was removed since may be room enough.
+        for (folder, _) in std::mem::take(&mut walk.without_room) {
+            walk.enter(&folder)?;
+        }
+        match walk.without_room.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(walk.found.sorted()),
+        }
     }
 }
 
@@ -119,11 +127,17 @@ struct Walk<'a> {
     judge: Judge,
     /// Folders to look into, relative to the root.
     pending: Vec<PathBuf>,
+    /// Folders in which something could not be settled for want of room.
+    without_room: Vec<(PathBuf, Error)>,
     found: Recovery,
 }
 
 impl Walk<'_> {
-    fn descend(&mut self, folder: &Path) -> Result<()> {
+    fn enter(&mut self, folder: &Path) -> Result<()> {
+        if folder.as_os_str().is_empty() {
+            let top = self.dir.open_at(folder).map_err(|e| Error::io("open", self.root, e))?;
+            return self.visit(&Arc::new(top), folder);
+        }
         match self.dir.open_beneath(folder) {
             Ok(dir) => self.visit(&Arc::new(dir), folder),
             // Removed, or replaced by a link, since it was listed.
@@ -175,13 +189,28 @@ impl Walk<'_> {
         }
         let swaps = Found { records: of(Role::Swap), kept: of(Role::Kept), trees: of(Role::Tree) };
         if !swaps.is_empty() {
-            let settled = settle_swaps(dir, &swaps, self.judge);
-            self.take_down(settled, folder, swaps.names(), "settle the directories in")?;
+            let mut settled = Settled::default();
+            let done = settle_swaps(dir, &swaps, self.judge, &mut settled);
+            self.take_down((settled, done), folder, swaps.names(), "settle the directories in")?;
         }
         for (role, name) in &remnants {
-            self.settle(dir, *role, name, folder)?;
+            let settled = self.settle(dir, *role, name, folder);
+            self.unless_room_lacks(settled, folder)?;
         }
         Ok(())
+    }
+
+    /// Then the rest comes first: there may be something to remove.
+    fn unless_room_lacks(&mut self, settled: Result<()>, folder: &Path) -> Result<()> {
+        match settled {
+            Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                if self.without_room.last().is_none_or(|(last, _)| last != folder) {
+                    self.without_room.push((folder.to_owned(), e));
+                }
+                Ok(())
+            }
+            settled => settled,
+        }
     }
 
     fn settle_transactions(
@@ -191,26 +220,30 @@ impl Walk<'_> {
         journals: &[OsString],
         staged: &[OsString],
     ) -> Result<()> {
-        let settled = settle(dir, journals, staged, self.judge);
-        self.take_down(settled, folder, journals.iter().chain(staged), "settle the transaction in")
+        let mut settled = Settled::default();
+        let done = settle(dir, journals, staged, self.judge, &mut settled);
+        self.take_down((settled, done), folder, journals.iter().chain(staged), "settle the transaction in")
     }
 
     fn take_down<'n>(
         &mut self,
-        settled: io::Result<Settled>,
+        (settled, done): (Settled, io::Result<()>),
         folder: &Path,
         names: impl Iterator<Item = &'n OsString>,
         operation: &'static str,
     ) -> Result<()> {
         let base = self.root.join(folder);
-        let settled = match settled {
+        match done {
             // Refused by the system, or by us: somebody else has put something in the way.
             Err(e) if crate::sys::is_forbidden(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
                 self.found.unreadable.extend(names.map(|name| base.join(name)));
                 return Ok(());
             }
-            settled => settled.map_err(|e| Error::io(operation, &base, e))?,
-        };
+            done => {
+                let done = done.map_err(|e| Error::io(operation, &base, e));
+                self.unless_room_lacks(done, folder)?;
+            }
+        }
         let full = |paths: Vec<PathBuf>| paths.into_iter().map(|path| base.join(path)).collect::<Vec<_>>();
         self.found.completed.extend(full(settled.completed));
         self.found.rolled_back.extend(full(settled.rolled_back));
@@ -303,6 +336,8 @@ impl Recovery {
             &mut self.unreadable,
         ] {
             list.sort();
+            // What lacked room at first was looked at twice.
+            list.dedup();
         }
         self
     }

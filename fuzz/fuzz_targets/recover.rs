@@ -7,4 +7,6 @@ mod hostile_trees;
 #[path = "../../tests/it/marks.rs"]
 mod marks;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile_trees::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = hostile_trees::run(data);
+});

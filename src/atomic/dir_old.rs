@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::dir_draft::Draft;
 use super::dir_target::{DirTarget, Root};
 use super::names::{self, Role};
-use super::remove::remove_tree;
+use super::remove::remove_opened;
 use super::sweep::Judge;
 use crate::sys::{Dir, Lock};
 
@@ -38,7 +38,7 @@ impl Draft {
         }
         for attempt in 0..2 {
             if matches!(old.dir.try_lock(), Ok(Lock::Held)) {
-                let _ = remove_tree(parent, &at);
+                let _ = remove_opened(parent, &at, &old.dir);
                 return;
             }
             // A reader that let go between the two attempts did not find it on the shelf.
@@ -74,7 +74,7 @@ pub(crate) fn let_go(target: &DirTarget, root: &Root) -> io::Result<()> {
     let Some(name) = find(target, root)? else { return Ok(()) };
     // The swap must be durable before what a power cut may bring back is deleted.
     target.parent.sync()?;
-    remove_tree(&target.parent, &name)
+    remove_opened(&target.parent, &name, &root.dir)
 }
 
 fn find(target: &DirTarget, root: &Root) -> io::Result<Option<OsString>> {

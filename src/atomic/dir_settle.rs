@@ -64,14 +64,19 @@ enum Ruling {
     Undecidable,
 }
 
-/// Settles the swaps of dead writers, and what they left without a record.
-pub(crate) fn settle_swaps(dir: &Arc<Dir>, found: &Found, judge: Judge) -> io::Result<Settled> {
-    let (settled, spoken_for) = (Settled::default(), Vec::new());
-    let mut desk = Desk { dir, judge, settled, spoken_for, keeps_trees: false };
+/// Settles the swaps of dead writers, and what they left without a record. After an error `settled` has
+/// what was done before it.
+pub(crate) fn settle_swaps(
+    dir: &Arc<Dir>,
+    found: &Found,
+    judge: Judge,
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let mut desk = Desk { dir, judge, settled, spoken_for: Vec::new(), keeps_trees: false };
     for record in &found.records {
         desk.settle_record(record, found)?;
     }
-    let Desk { mut settled, spoken_for, keeps_trees, .. } = desk;
+    let Desk { settled, spoken_for, keeps_trees, .. } = desk;
     let is_orphan = |name: &&OsString| !keeps_trees && !spoken_for.contains(name);
     for kept in found.kept.iter().filter(is_orphan) {
         if found.lacks_a_record(dir)? {
@@ -84,7 +89,7 @@ pub(crate) fn settle_swaps(dir: &Arc<Dir>, found: &Found, judge: Judge) -> io::R
     for tree in found.trees.iter().filter(is_orphan) {
         settled.add(judge.settle_tree(dir, tree, || found.lacks_a_record(dir))?, tree);
     }
-    Ok(settled)
+    Ok(())
 }
 
 /// The same for one target, by its only writer and before it does anything.
@@ -117,7 +122,7 @@ pub(crate) fn settle_pending(target: &DirTarget) -> Result<()> {
 struct Desk<'a> {
     dir: &'a Arc<Dir>,
     judge: Judge,
-    settled: Settled,
+    settled: &'a mut Settled,
     /// What records have named.
     spoken_for: Vec<OsString>,
     /// A record that can't be read now may need them later.

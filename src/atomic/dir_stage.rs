@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::dir_target::Root;
 use super::names::{self, Role};
-use super::remove::remove_tree;
+use super::remove::remove_opened;
 use super::stage::TRIES;
 use crate::sys::{Dir, Lock};
 
@@ -52,7 +52,7 @@ impl TreeStage {
     /// Removes it now.
     pub(crate) fn remove(&mut self) -> io::Result<()> {
         let name = std::mem::take(&mut self.name);
-        if name.is_empty() { Ok(()) } else { remove_tree(&self.parent, &name) }
+        if name.is_empty() { Ok(()) } else { remove_opened(&self.parent, &name, &self.root.dir) }
     }
 
     /// It is the target now, or nobody knows. The name that it had.

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::beneath::Beneath;
+use super::names::{self, Role};
 use super::plan::{Action, Change, Plan};
-use super::remove::remove_tree;
-use super::ruling::{absent, is_untouched};
+use super::remove::remove_own_tree;
+use super::ruling::{absent, is_only_ours, is_untouched};
 use super::stage::TRIES;
 use super::stage_dir::name_of;
 use super::sync_set::in_parallel;
@@ -64,7 +65,7 @@ pub(crate) fn remove_staged(root: &Dir, plan: &Plan) -> io::Result<()> {
         return Ok(());
     }
     // Something else by that name is none of ours.
-    absent(remove_tree(root, &plan.stage)).map(|_| ())
+    absent(remove_own_tree(root, &plan.stage)).map(|_| ())
 }
 
 struct Hand<'a> {
@@ -114,17 +115,22 @@ impl Hand<'_> {
                 linked => return linked,
             }
         }
-        let passing = &self.plan.passing;
+        let mut passing = self.plan.passing.clone();
         for _ in 0..TRIES {
-            match stage.link_into(staged, dir, passing) {
+            match stage.link_into(staged, dir, &passing) {
                 Err(e) if sys::cannot_link(&e) => return stage.rename_into(staged, dir, name),
+                // Somebody else has put something there.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    passing = names::fresh(Role::Stage);
+                    continue;
+                }
                 linked => linked?,
             }
-            match dir.rename(passing, name) {
+            match dir.rename(&passing, name) {
                 // A recovery of this folder took it for an orphan.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
-                    let _ = dir.unlink(passing);
+                    let _ = dir.unlink(&passing);
                     return Err(e);
                 }
                 Ok(()) => return Ok(()),
@@ -133,15 +139,13 @@ impl Hand<'_> {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// What a crash left between the two steps of replacing a file.
+    /// What a crash left between the two steps of replacing a file; nothing else that has its name.
     fn forget_passing(&mut self, change: &Change) -> io::Result<()> {
-        if !matches!(change.action, Action::Put { .. }) {
-            return Ok(());
-        }
+        let Action::Put { content, .. } = &change.action else { return Ok(()) };
         let Some((dir, _)) = absent(self.beneath.parent_of(&change.path))? else { return Ok(()) };
-        match dir.stat_at(&self.plan.passing) {
-            Ok(_) => absent(dir.unlink(&self.plan.passing)).map(|_| ()),
-            Err(_) => Ok(()),
+        match sys::fingerprint(&dir, &self.plan.passing) {
+            Ok(found) if found.ino == content.ino => absent(dir.unlink(&self.plan.passing)).map(|_| ()),
+            _ => Ok(()),
         }
     }
 }
@@ -172,8 +176,6 @@ fn sync_all(root: &Arc<Dir>, paths: &[&Path]) -> io::Result<()> {
 
 /// A record's file must be as only a writer of ours makes it.
 pub(crate) fn is_trusted(dir: &Dir, name: &OsStr) -> io::Result<bool> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
     let Some(stat) = absent(dir.stat_at(name))? else { return Ok(false) };
-    let plain = stat.kind == Kind::File && stat.nlink == 1 && stat.mode & WRITABLE_BY_OTHERS == 0;
-    Ok(plain && stat.uid == sys::effective_uid())
+    Ok(stat.kind == Kind::File && stat.nlink == 1 && is_only_ours(&stat))
 }

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 
 use super::names::{self, Role};
+use super::ruling::is_only_ours;
 use crate::sys::{Dir, Kind, is_forbidden};
 
 /// So deep are directories held open; what lies deeper is moved up first.
@@ -11,20 +12,36 @@ const DEPTH: usize = 24;
 
 /// Deletes the directory `name` and everything in it. What is gone already is no error.
 pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
-    let top = match open_writable(parent, name) {
+    let top = match open(parent, name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened?,
     };
+    remove_opened(parent, name, &top)
+}
+
+/// The same for one that is open: somebody else may have put another one at its name.
+pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result<()> {
+    make_writable(top)?;
     // Each pass may move deep directories up to the top, for the next one.
-    while empty(&top, &top, 0)? {}
+    while empty(top, top, 0)? {}
     gone(parent.rmdir(name))
+}
+
+/// The same, if it is as only a writer of ours makes it.
+pub(crate) fn remove_own_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
+    let top = open(parent, name)?;
+    if is_only_ours(&top.stat()?) { remove_opened(parent, name, &top) } else { Ok(()) }
 }
 
 /// Empties a directory. True if something was moved to the top meanwhile.
 fn empty(dir: &Dir, top: &Dir, depth: usize) -> io::Result<bool> {
     let mut moved = false;
     // All names first: removing entries while listing may make the system skip some.
-    let entries = dir.entries()?.collect::<io::Result<Vec<_>>>()?;
+    let entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+        // It was removed since it was opened.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(moved),
+        entries => entries?,
+    };
     for (name, kind) in entries {
         let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok)?;
         if kind != Kind::Dir {
@@ -33,23 +50,30 @@ fn empty(dir: &Dir, top: &Dir, depth: usize) -> io::Result<bool> {
             gone(dir.rename_into(&name, top, &names::fresh(Role::StageDir)))?;
             moved = true;
         } else {
-            moved |= empty(&open_writable(dir, &name)?, top, depth + 1)?;
+            let child = open(dir, &name)?;
+            make_writable(&child)?;
+            moved |= empty(&child, top, depth + 1)?;
             gone(dir.rmdir(&name))?;
         }
     }
     Ok(moved)
 }
 
-/// Opens a directory and makes sure that its owner may change it.
-fn open_writable(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
-    const OWNER: u32 = 0o700;
-    let dir = match parent.open_child(name) {
+const OWNER: u32 = 0o700;
+
+/// Opens a directory, even one that its owner may not read.
+fn open(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
+    match parent.open_child(name) {
         Err(e) if is_forbidden(&e) => {
             parent.add_mode(name, OWNER)?;
-            parent.open_child(name)?
+            parent.open_child(name)
         }
-        opened => opened?,
-    };
+        opened => opened,
+    }
+}
+
+/// Makes sure that its owner may change it.
+fn make_writable(dir: &Dir) -> io::Result<()> {
     let stat = dir.stat()?;
     if stat.mount_root {
         // What is in it belongs elsewhere.
@@ -58,7 +82,7 @@ fn open_writable(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
     if stat.mode & OWNER != OWNER {
         dir.set_mode(stat.mode | OWNER)?;
     }
-    Ok(dir)
+    Ok(())
 }
 
 fn gone(removed: io::Result<()>) -> io::Result<()> {

@@ -8,7 +8,7 @@ use super::beneath::Beneath;
 use super::plan::{Action, Change, Facts, Plan};
 use super::record::Checksum;
 use super::stage_dir::name_of;
-use crate::sys::{self, Dir, File, Fingerprint, Kind};
+use crate::sys::{self, Dir, File, Fingerprint, Kind, Stat};
 
 /// What to do about a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +62,18 @@ pub(crate) fn rule(root: &Arc<Dir>, plan: Plan) -> io::Result<Ruling> {
 
 /// As only a writer of ours makes it; otherwise it counts as none.
 fn trusted_stage(root: &Dir, plan: &Plan) -> io::Result<Option<Dir>> {
-    const WRITABLE_BY_OTHERS: u32 = 0o022;
     if plan.stage.is_empty() {
         return Ok(None);
     }
     let Some(dir) = absent(root.open_child(&plan.stage))? else { return Ok(None) };
-    let stat = dir.stat()?;
-    let ours = stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0;
+    let ours = is_only_ours(&dir.stat()?);
     Ok(ours.then_some(dir))
+}
+
+/// Nobody else can have made it, or changed what is in it.
+pub(super) fn is_only_ours(stat: &Stat) -> bool {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0
 }
 
 struct Scene<'a> {

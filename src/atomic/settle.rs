@@ -10,12 +10,12 @@ use super::names::{self, Role};
 use super::plan::Plan;
 use super::record::Unusable;
 use super::redo;
-use super::remove::remove_tree;
-use super::ruling::{Ruling, absent, rule};
+use super::remove::remove_own_tree;
+use super::ruling::{Ruling, absent, is_only_ours, rule};
 use super::sweep::{Judge, Verdict};
 use super::writer_lock::WriterLock;
 use crate::ErrorKind;
-use crate::sys::{self, Dir, File, Kind};
+use crate::sys::{Dir, File, Kind};
 
 /// What became of the remnants of transactions, relative to their root.
 #[derive(Debug, Default)]
@@ -45,34 +45,36 @@ impl Settled {
     }
 }
 
-/// Settles transactions of dead writers. `journals` and `staged` are what the directory has.
+/// Settles transactions of dead writers. `journals` and `staged` are what the directory has. After an
+/// error `settled` has what was done before it.
 pub(crate) fn settle(
     root: &Arc<Dir>,
     journals: &[OsString],
     staged: &[OsString],
     judge: Judge,
-) -> io::Result<Settled> {
-    let in_use = || {
-        let all = journals.iter().chain(staged).map(PathBuf::from).collect();
-        Ok(Settled { in_use: all, ..Settled::default() })
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let in_use = |settled: &mut Settled| {
+        settled.in_use.extend(journals.iter().chain(staged).map(PathBuf::from));
+        Ok(())
     };
     if judge.dry_run {
         // Nothing is done, so that nobody has to be kept out.
         let held = WriterLock::is_held(root, OsStr::new(""))?;
-        return if held { in_use() } else { settle_locked(root, journals, staged, judge) };
+        return if held { in_use(settled) } else { settle_locked(root, journals, staged, judge, settled) };
     }
     let lock = match WriterLock::take(root, OsStr::new(""), Duration::ZERO) {
         // Only age can tell whether the writer lives.
         Err(e) if e.kind() == io::ErrorKind::Unsupported && !judge.min_age.is_zero() => None,
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => return in_use(),
-        Ok(None) => return in_use(),
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => return in_use(settled),
+        Ok(None) => return in_use(settled),
         taken => taken?,
     };
     // A writer that died meanwhile may have decided after the listing.
     let (journals, staged) = list(root)?;
-    let settled = settle_locked(root, &journals, &staged, judge);
+    let done = settle_locked(root, &journals, &staged, judge, settled);
     drop(lock);
-    settled
+    done
 }
 
 /// The records and the private directories of transactions that a directory has.
@@ -95,15 +97,10 @@ pub(crate) fn settle_locked(
     journals: &[OsString],
     staged: &[OsString],
     judge: Judge,
-) -> io::Result<Settled> {
-    let mut desk = Desk {
-        root,
-        judge,
-        settled: Settled::default(),
-        keep_staged: false,
-        dirty: false,
-        settled_stages: Vec::new(),
-    };
+    settled: &mut Settled,
+) -> io::Result<()> {
+    let mut desk =
+        Desk { root, judge, settled, keep_staged: false, dirty: false, settled_stages: Vec::new() };
     for journal in journals {
         desk.settle_record(journal, staged)?;
     }
@@ -113,13 +110,13 @@ pub(crate) fn settle_locked(
         // comes back would be carried out again.
         root.sync()?;
     }
-    Ok(desk.settled)
+    Ok(())
 }
 
 struct Desk<'a> {
     root: &'a Arc<Dir>,
     judge: Judge,
-    settled: Settled,
+    settled: &'a mut Settled,
     /// A record that can't be read now may need them later.
     keep_staged: bool,
     /// A record was removed or moved.
@@ -190,6 +187,10 @@ impl Desk<'_> {
     fn quarantine(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
         self.keep_staged = true;
         for name in std::iter::once(journal).chain(staged.iter().map(OsString::as_os_str)) {
+            // What is not ours can't be what the record is about.
+            if name != journal && !self.is_orphan(name)? {
+                continue;
+            }
             if self.judge.dry_run {
                 self.settled.quarantined.push(name.into());
                 continue;
@@ -216,7 +217,7 @@ impl Desk<'_> {
                 continue;
             }
             if !self.judge.dry_run {
-                remove_tree(self.root, name)?;
+                absent(remove_own_tree(self.root, name))?;
             }
             self.settled.removed.push(name.into());
         }
@@ -226,8 +227,7 @@ impl Desk<'_> {
     /// Is it ours, beyond doubt? Its writer is known to be dead.
     fn is_orphan(&self, name: &OsStr) -> io::Result<bool> {
         let Some(stat) = absent(self.root.stat_at(name))? else { return Ok(false) };
-        let ours = stat.uid == sys::effective_uid() && stat.mode & WRITABLE_BY_OTHERS == 0;
-        Ok(ours && stat.kind == Kind::Dir)
+        Ok(stat.kind == Kind::Dir && is_only_ours(&stat))
     }
 }
 
@@ -236,8 +236,6 @@ pub(super) fn is_contradiction(e: &io::Error) -> bool {
     use ErrorKind::{AlreadyExists, InvalidPath, IsADirectory, NotADirectory};
     matches!(ErrorKind::of(e), AlreadyExists | InvalidPath | IsADirectory | NotADirectory)
 }
-
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Opens a record if it is as only a writer of ours makes it.
 fn trusted(root: &Dir, name: &OsStr) -> io::Result<Option<File>> {

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::names::{self, Role};
-use super::remove::remove_tree;
+use super::remove::remove_opened;
 use super::stage::TRIES;
 use crate::sys::{Dir, File, Lock};
 
@@ -89,7 +89,7 @@ impl Drop for StageDir {
         }
         // An error here is one more on the way out of another; recovery takes care of the rest.
         if self.parent.rmdir(&self.name).is_err() {
-            let _ = remove_tree(&self.parent, &self.name);
+            let _ = remove_opened(&self.parent, &self.name, &self.dir);
         }
     }
 }

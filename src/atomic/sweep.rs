@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::names::{self, Role};
-use super::remove::remove_tree;
+use super::remove::remove_opened;
 use crate::sys::{self, Dir, File, Kind, Lock, Stat};
 
 /// What became of a remnant.
@@ -37,7 +37,7 @@ impl Judge {
             let file = open_file(dir, name)?;
             Ok((file.try_lock()?, file.stat()?, file))
         });
-        self.remove(orphan, || dir.unlink(name))
+        self.remove(orphan, |_| dir.unlink(name))
     }
 
     /// Settles a directory in which files of a set were staged.
@@ -46,7 +46,7 @@ impl Judge {
             let stage = dir.open_child(name)?;
             Ok((stage.try_lock()?, stage.stat()?, stage))
         });
-        self.remove(orphan, || remove_tree(dir, name))
+        self.remove(orphan, |stage| remove_opened(dir, name, stage))
     }
 
     /// Settles a version of a directory that is not the target yet, or not any more. `is_needed` is
@@ -64,11 +64,11 @@ impl Judge {
         if orphan.is_ok() && is_needed()? {
             return Ok(Verdict::InUse);
         }
-        self.remove(orphan, || {
+        self.remove(orphan, |tree| {
             // The swap that brought it here may not be durable: until then a power cut may make
             // this version the target again.
             dir.sync()?;
-            remove_tree(dir, name)
+            remove_opened(dir, name, tree)
         })
     }
 
@@ -133,12 +133,12 @@ impl Judge {
     fn remove<T>(
         self,
         orphan: Result<T, io::Result<Verdict>>,
-        remove: impl FnOnce() -> io::Result<()>,
+        remove: impl FnOnce(&T) -> io::Result<()>,
     ) -> io::Result<Verdict> {
         match orphan {
             Err(verdict) => verdict,
             Ok(_) if self.dry_run => Ok(Verdict::Removed),
-            Ok(_held) => remove().map(|()| Verdict::Removed).or_else(verdict_of),
+            Ok(held) => remove(&held).map(|()| Verdict::Removed).or_else(verdict_of),
         }
     }
 

@@ -105,8 +105,9 @@ fn settle_pending(path: &Path, root: &Arc<Dir>) -> Result<()> {
         return Ok(());
     }
     let judge = Judge { min_age: Duration::ZERO, dry_run: false };
-    let Settled { quarantined, unreadable, .. } =
-        settle_locked(root, &journals, &staged, judge).map_err(fail)?;
+    let mut settled = Settled::default();
+    settle_locked(root, &journals, &staged, judge, &mut settled).map_err(fail)?;
+    let Settled { quarantined, unreadable, .. } = settled;
     if let Some(name) = quarantined.first() {
         let path = path.join(name);
         return Err(Error::new(ErrorKind::Corrupt, "settle the transaction now moved aside to", &path));

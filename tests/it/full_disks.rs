@@ -16,7 +16,7 @@ use crate::operations::{self, Operation, Tree, judge, remnants, tree};
 use crate::support::{has, in_private_mounts, job, this_test};
 
 /// What runs out, and comes back.
-trait Scarce {
+pub(crate) trait Scarce {
     /// Leaves so much of it.
     fn leave(&mut self, count: u64);
     fn give_back(&mut self);
@@ -25,7 +25,7 @@ trait Scarce {
 
 /// Counts of what was tried.
 #[derive(Default)]
-struct Tally {
+pub(crate) struct Tally {
     operations: usize,
     points: usize,
     failed: usize,
@@ -33,7 +33,7 @@ struct Tally {
 }
 
 /// Runs every operation with more and more room until it succeeds.
-fn every_operation(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64) -> Tally {
+pub(crate) fn every_operation(mount: &Path, scarce: &mut dyn Scarce, step: u64, most: u64) -> Tally {
     let mut tally = Tally::default();
     for (number, operation) in operations::all().iter().enumerate() {
         tally.operations += 1;
@@ -97,13 +97,13 @@ fn with_room(
 }
 
 /// Blocks, taken by one file.
-struct Blocks {
+pub(crate) struct Blocks {
     ballast: File,
     block: u64,
 }
 
 impl Blocks {
-    fn of(mount: &Path) -> Blocks {
+    pub(crate) fn of(mount: &Path) -> Blocks {
         let ballast = File::create(mount.join("ballast")).unwrap();
         Blocks { ballast, block: statvfs(mount).unwrap().f_frsize }
     }
@@ -135,9 +135,9 @@ impl Scarce for Blocks {
 }
 
 /// Inodes, taken by empty files.
-struct Inodes {
-    dir: PathBuf,
-    taken: usize,
+pub(crate) struct Inodes {
+    pub(crate) dir: PathBuf,
+    pub(crate) taken: usize,
 }
 
 impl Scarce for Inodes {
@@ -164,9 +164,9 @@ impl Scarce for Inodes {
 }
 
 /// What a quota leaves: btrfs counts the bytes of a subvolume, the first one here.
-struct Quota {
-    mount: PathBuf,
-    step: u64,
+pub(crate) struct Quota {
+    pub(crate) mount: PathBuf,
+    pub(crate) step: u64,
 }
 
 const SUBVOLUME: &str = "0/256";
@@ -202,20 +202,20 @@ impl Scarce for Quota {
 }
 
 /// An image in memory, mounted where only the child sees it.
-fn script(make: &str, size: &str, options: &str) -> String {
+pub(crate) fn script(make: &str, size: &str, options: &str) -> String {
     format!(
         "cd \"$DIR\"; mkdir disk mnt; mount -t tmpfs -o size=400m tmpfs disk; truncate -s {size} disk/image
          {make} disk/image >disk/notes 2>&1; mount -o loop{options} disk/image mnt"
     )
 }
 
-fn on(test: &str, tool: &str, script: &str, body: impl FnOnce(&Path)) {
+pub(crate) fn on(test: &str, tool: &str, script: &str, body: impl FnOnce(&Path)) {
     if job(test).is_some() || has(tool, &["-V"]) {
         in_private_mounts(test, script, |home| body(&home.join("mnt")));
     }
 }
 
-fn say(tally: &Tally, what: &str) {
+pub(crate) fn say(tally: &Tally, what: &str) {
     let Tally { operations, points, failed, replaced } = tally;
     let said = format!(
         "TRIED {what}: {operations} operations at {points} points, {failed} failed as they should, \
@@ -225,7 +225,7 @@ fn say(tally: &Tally, what: &str) {
     assert!(failed >= operations, "{said}");
 }
 
-const SMALL_EXT4: &str = "mkfs.ext4 -q -F -b 1024 -m 0 -N 200 -J size=1";
+pub(crate) const SMALL_EXT4: &str = "mkfs.ext4 -q -F -b 1024 -m 0 -N 200 -J size=1";
 
 #[test]
 fn ext4_full_at_every_block_of_every_operation() {
@@ -269,14 +269,15 @@ fn btrfs_full_at_many_points_of_every_operation() {
 
 #[test]
 fn a_quota_used_up_at_many_points_of_every_operation() {
+    with_quota(&this_test!(), |mount| {
+        let mut quota = Quota { mount: mount.to_owned(), step: 32768 };
+        say(&every_operation(&mount.join("sub"), &mut quota, 1, 300), "btrfs, quota");
+    });
+}
+
+/// On btrfs with a subvolume `sub`, and quotas.
+pub(crate) fn with_quota(test: &str, body: impl FnOnce(&Path)) {
     let script = script("mkfs.btrfs -q", "200M", "");
-    on(
-        &this_test!(),
-        "mkfs.btrfs",
-        &format!("{script}; btrfs subvolume create mnt/sub; btrfs quota enable mnt"),
-        |mount| {
-            let mut quota = Quota { mount: mount.to_owned(), step: 32768 };
-            say(&every_operation(&mount.join("sub"), &mut quota, 1, 300), "btrfs, quota");
-        },
-    );
+    let script = format!("{script}; btrfs subvolume create mnt/sub; btrfs quota enable mnt");
+    on(test, "mkfs.btrfs", &script, body);
 }

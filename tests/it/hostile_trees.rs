@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use durafile::{RecoveryOptions, is_remnant, recover};
+use durafile::{AtomicDir, Batch, Recovery, RecoveryOptions, Transaction, is_remnant, recover};
 
-use crate::marks;
+use crate::marks::{self, Record, name_of};
 
 /// Bytes that decide; when they are used up, zeros.
 struct Dice<'a>(&'a [u8]);
@@ -33,7 +33,8 @@ impl<'a> Dice<'a> {
     }
 
     fn some(&mut self, most: usize) -> &'a [u8] {
-        let (some, rest) = self.0.split_at(self.below(most).min(self.0.len()));
+        let len = self.below(most).min(self.0.len());
+        let (some, rest) = self.0.split_at(len);
         self.0 = rest;
         some
     }
@@ -57,15 +58,22 @@ const PATHS: [&str; 12] = [
     "a/b",
 ];
 
+/// Whose things recovery may not touch.
+const STRANGER: u32 = 65534;
+
 struct Scene {
     root: PathBuf,
     outside: PathBuf,
-    /// A record that is whole was put there: then it decides about files.
-    has_record: bool,
+    /// What records that are whole, and not another user's, are about.
+    named: Vec<PathBuf>,
+    /// One of these was spoilt before it was sealed: nobody knows what it is about.
+    is_wild: bool,
+    /// What belongs to another user.
+    theirs: Vec<PathBuf>,
 }
 
 /// Builds the tree that these bytes stand for, and recovers it.
-pub(crate) fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) -> Recovery {
     // In memory, where there is such a place: nothing here is about durability.
     let memory = Path::new("/dev/shm");
     let home = tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap();
@@ -76,12 +84,59 @@ pub(crate) fn run(data: &[u8]) {
     fs::create_dir(outside.join(marks::name('b', 1))).unwrap();
     ORDINARY.iter().for_each(|(path, content)| fs::write(root.join(path), content).unwrap());
     fs::write(root.join("linked"), "has other names").unwrap();
-    let mut scene = Scene { root, outside, has_record: false };
     let mut dice = Dice(data);
+    let live = Live::begin(&root, &mut dice);
+    let mut scene = Scene { root, outside, named: Vec::new(), is_wild: false, theirs: Vec::new() };
     for _ in 0..=dice.below(8) {
         scene.add(&mut dice);
     }
-    scene.recover_and_check();
+    let recovery = scene.recover_and_check();
+    live.end();
+    recovery
+}
+
+/// Writers at work beside the recovery.
+struct Live {
+    root: PathBuf,
+    sets: Option<(AtomicDir, Batch)>,
+    change: Option<Transaction>,
+}
+
+impl Live {
+    fn begin(root: &Path, dice: &mut Dice<'_>) -> Live {
+        let mut live = Live { root: root.to_owned(), sets: None, change: None };
+        match dice.below(6) {
+            4 => {
+                let (mut next, mut batch) = (AtomicDir::create(root.join("live")).unwrap(), Batch::new());
+                next.write("b", "live").unwrap();
+                batch.write(root.join("batched"), "live").unwrap();
+                live.sets = Some((next, batch));
+            }
+            5 => {
+                let mut change = Transaction::begin(root).unwrap();
+                change.write("live", "live").unwrap();
+                change.write("batched", "live").unwrap();
+                live.change = Some(change);
+            }
+            _ => {}
+        }
+        live
+    }
+
+    /// They were not disturbed.
+    fn end(self) {
+        let mut written = Vec::new();
+        if let Some((next, batch)) = self.sets {
+            let _ = next.commit().unwrap();
+            let _ = batch.commit().unwrap();
+            written = vec!["live/b", "batched"];
+        }
+        if let Some(change) = self.change {
+            let _ = change.commit().unwrap();
+            written = vec!["live", "batched"];
+        }
+        written.iter().for_each(|path| assert_eq!(fs::read(self.root.join(path)).unwrap(), b"live"));
+    }
 }
 
 impl Scene {
@@ -90,31 +145,41 @@ impl Scene {
         let mark = marks::name(dice.pick(&marks::LETTERS), dice.below(6) as u128);
         let at = folder.join(&mark);
         // Of two things at one name the first stays.
-        let _ = match dice.below(10) {
-            0 | 1 => self.add_journal(&folder, dice),
-            2 | 3 => self.add_swap(&folder, dice),
+        let made = match dice.below(10) {
+            0 | 1 => return self.add_journal(&folder, dice),
+            2 | 3 => return self.add_swap(&folder, dice),
             4 => fs::create_dir(&at).and_then(|()| fs::write(at.join(name_of(0)), dice.some(9))),
             5 => fs::create_dir(&at).and_then(|()| symlink(&self.outside, at.join("link"))),
             6 => fs::File::create_new(&at).and_then(|mut file| file.write_all(dice.some(40))),
             7 => symlink(dice.pick(&["a", "../outside", "../outside/canary", "nowhere", "."]), &at),
-            8 => symlink(&self.outside, folder.join("link")),
+            8 => return drop(symlink(&self.outside, folder.join("link"))),
             // Of one that no record names: a last name left would be trusted the second time.
-            _ => fs::hard_link(self.root.join("linked"), &at),
+            _ => return drop(fs::hard_link(self.root.join("linked"), &at)),
         };
+        if made.is_err() {
+            return;
+        }
         if dice.one_in(4) && fs::symlink_metadata(&at).is_ok_and(|found| !found.is_symlink()) {
             let mode = dice.pick(&[0o000, 0o400, 0o666, 0o777, 0o1777, 0o2755]);
-            // Not of what is ordinary, too.
-            if fs::metadata(&at).is_ok_and(|found| found.is_dir() || found.nlink() == 1) {
-                let _ = fs::set_permissions(&at, fs::Permissions::from_mode(mode));
-            }
+            let _ = fs::set_permissions(&at, fs::Permissions::from_mode(mode));
         }
+        self.may_be_given_away(at, dice);
+    }
+
+    /// It takes root: another user's things are left out elsewhere.
+    fn may_be_given_away(&mut self, at: PathBuf, dice: &mut Dice<'_>) -> bool {
+        let given = dice.one_in(4) && lchown(&at, Some(STRANGER), Some(STRANGER)).is_ok();
+        if given {
+            self.theirs.push(at);
+        }
+        given
     }
 
     /// The record of a transaction: consistent with what is there, or not at all.
-    fn add_journal(&mut self, folder: &Path, dice: &mut Dice<'_>) -> std::io::Result<()> {
+    fn add_journal(&mut self, folder: &Path, dice: &mut Dice<'_>) {
         let (stage, passing) =
             (marks::name('x', dice.below(4) as u128), marks::name('s', dice.below(4) as u128));
-        let mut record = Record::new(b't');
+        let (mut record, mut named) = (Record::new(b't'), Vec::new());
         record.name(if dice.one_in(5) {
             dice.pick(&PATHS)
         } else if dice.one_in(4) {
@@ -131,6 +196,7 @@ impl Scene {
         for number in 0..changes as u64 {
             let path = dice.pick(&PATHS);
             record.name(path);
+            named.push(folder.join(path));
             let found = fs::symlink_metadata(folder.join(path)).ok().filter(|_| !dice.one_in(4));
             record.number(u64::from(found.is_some()));
             record.number(found.as_ref().map_or(1, MetadataExt::ino));
@@ -150,11 +216,11 @@ impl Scene {
                 record.number(number);
             }
         }
-        self.put(record, &folder.join(marks::name('j', dice.below(4) as u128)), dice)
+        self.put(record, named, folder.join(marks::name('j', dice.below(4) as u128)), dice);
     }
 
     /// The record of a swap of directories.
-    fn add_swap(&mut self, folder: &Path, dice: &mut Dice<'_>) -> std::io::Result<()> {
+    fn add_swap(&mut self, folder: &Path, dice: &mut Dice<'_>) {
         let target = dice.pick(&["folder", "deep", "new", "a", "..", "../outside", ""]);
         let names = [('d', 0), ('o', 1), ('d', 2)].map(|(letter, number)| marks::name(letter, number));
         let mut record = Record::new(b'd');
@@ -167,12 +233,14 @@ impl Scene {
             }
         }
         let at = if dice.one_in(6) { marks::name('r', 3) } else { marks::for_target('r', target) };
-        self.put(record, &folder.join(at), dice)
+        let named = names.iter().map(String::as_str).chain([target]).map(|name| folder.join(name)).collect();
+        self.put(record, named, folder.join(at), dice);
     }
 
     /// Writes a record, as it is or spoilt, before it is sealed or after.
-    fn put(&mut self, mut record: Record, at: &Path, dice: &mut Dice<'_>) -> std::io::Result<()> {
-        if dice.one_in(3) {
+    fn put(&mut self, mut record: Record, named: Vec<PathBuf>, at: PathBuf, dice: &mut Dice<'_>) {
+        let is_wild = dice.one_in(3);
+        if is_wild {
             spoil(&mut record.0, dice);
         }
         marks::seal(&mut record.0);
@@ -180,69 +248,58 @@ impl Scene {
         if dice.one_in(3) {
             spoil(&mut record.0, dice);
         }
-        self.has_record |= record.0 == whole;
-        fs::File::create_new(at)?.write_all(&record.0)?;
-        fs::set_permissions(at, fs::Permissions::from_mode(dice.pick(&[0o600, 0o600, 0o600, 0o666])))
+        let made = fs::File::create_new(&at).and_then(|mut file| file.write_all(&record.0));
+        if made.is_err() {
+            return;
+        }
+        let mode = dice.pick(&[0o600, 0o600, 0o600, 0o666]);
+        fs::set_permissions(&at, fs::Permissions::from_mode(mode)).unwrap();
+        if !self.may_be_given_away(at, dice) && record.0 == whole {
+            self.is_wild |= is_wild;
+            self.named.extend(named);
+        }
     }
 
-    fn recover_and_check(&self) {
-        let before = self.outside_now();
-        let inode = fs::metadata(self.outside.join("canary")).unwrap();
+    fn recover_and_check(&self) -> Recovery {
+        let outside = state_of(&self.outside);
+        let theirs: Vec<_> = self.theirs.iter().map(|path| state_of(path)).collect();
         let _ = RecoveryOptions::new().dry_run(true).run(&self.root).unwrap();
         let first = recover(&self.root).unwrap_or_else(|e| panic!("{e}: {:?}", e.io_error()));
         let second = recover(&self.root).unwrap_or_else(|e| panic!("{e}: {:?}", e.io_error()));
         assert!(second.is_clean(), "{first:?}, then {second:?}");
-        assert_eq!(self.outside_now(), before);
-        let now = fs::metadata(self.outside.join("canary")).unwrap();
-        assert_eq!((now.ino(), now.mode(), now.nlink()), (inode.ino(), inode.mode(), inode.nlink()));
-        assert_eq!(fs::read(self.outside.join("canary")).unwrap(), b"outside");
-        if self.has_record {
-            return;
+        assert_eq!(state_of(&self.outside), outside);
+        if self.is_wild {
+            return first;
         }
-        for (path, content) in ORDINARY {
-            assert_eq!(
-                fs::read_to_string(self.root.join(path)).ok().as_deref(),
-                Some(content),
-                "{path}: {first:?}"
-            );
+        let is_named = |path: &Path| self.named.iter().any(|named| path.starts_with(named));
+        for (path, before) in self.theirs.iter().zip(theirs).filter(|(path, _)| !is_named(path)) {
+            assert_eq!(state_of(path), before, "another user's: {first:?}");
+        }
+        for (path, content) in ORDINARY.map(|(path, content)| (self.root.join(path), content)) {
+            let found = fs::read_to_string(&path).ok();
+            assert!(found.as_deref() == Some(content) || is_named(&path), "{path:?}: {first:?}");
         }
         let settled = [first.completed(), first.rolled_back()].concat();
-        assert!(settled.is_empty(), "without a whole record: {settled:?}");
+        assert!(settled.iter().all(|path| self.named.contains(path)), "by no record: {first:?}");
         let is_ours = |path: &PathBuf| path.file_name().is_some_and(is_remnant);
         assert!(first.removed().iter().chain(first.quarantined()).all(is_ours), "{first:?}");
-    }
-
-    fn outside_now(&self) -> Vec<PathBuf> {
-        let mut names: Vec<_> =
-            fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().path()).collect();
-        names.sort();
-        names
+        first
     }
 }
 
-fn name_of(number: u64) -> String {
-    format!("{number:0>48}")
-}
-
-struct Record(Vec<u8>);
-
-impl Record {
-    fn new(kind: u8) -> Record {
-        let mut bytes = b"durafile".to_vec();
-        bytes.push(kind);
-        bytes.extend(1u32.to_le_bytes());
-        bytes.extend([0; 8]);
-        Record(bytes)
+/// What is at a path and below it: anything that somebody could have done to it shows.
+fn state_of(path: &Path) -> Vec<(PathBuf, Vec<i64>, Vec<u8>)> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Vec::new() };
+    let is_own = [found.ino() as i64, i64::from(found.mode()), i64::from(found.uid()), found.nlink() as i64];
+    let changed = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+    let content = if found.is_file() { fs::read(path).unwrap_or_default() } else { Vec::new() };
+    let mut all = vec![(path.to_owned(), [is_own, changed].concat(), content)];
+    if found.is_dir() {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.for_each(|entry| all.extend(state_of(&entry.path())));
     }
-
-    fn number(&mut self, number: u64) {
-        self.0.extend(number.to_le_bytes());
-    }
-
-    fn name(&mut self, name: &str) {
-        self.number(name.len() as u64);
-        self.0.extend(name.as_bytes());
-    }
+    all.sort();
+    all
 }
 
 fn spoil(bytes: &mut Vec<u8>, dice: &mut Dice<'_>) {

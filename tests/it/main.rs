@@ -54,9 +54,13 @@ mod filesystems;
 #[cfg(target_os = "linux")]
 mod full_disks;
 #[cfg(target_os = "linux")]
+mod full_recovery;
+#[cfg(target_os = "linux")]
 mod health;
 #[cfg(target_os = "linux")]
 mod hostile;
+#[cfg(target_os = "linux")]
+mod hostile_removal;
 #[cfg(target_os = "linux")]
 mod hostile_trees;
 #[cfg(target_os = "linux")]
@@ -74,6 +78,8 @@ mod portable_killed;
 mod portable_windows;
 #[cfg(target_os = "linux")]
 mod property;
+#[cfg(target_os = "linux")]
+mod quotas;
 mod races;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod random_programs;

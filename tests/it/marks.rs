@@ -31,6 +31,33 @@ fn encode(mut bits: u128, len: usize) -> String {
     text
 }
 
+/// The name of a staged file in the directory of its set.
+pub(crate) fn name_of(number: u64) -> String {
+    format!("{number:0>48}")
+}
+
+/// A record in the making; [`seal`] ends it.
+pub(crate) struct Record(pub(crate) Vec<u8>);
+
+impl Record {
+    pub(crate) fn new(kind: u8) -> Record {
+        let mut bytes = b"durafile".to_vec();
+        bytes.push(kind);
+        bytes.extend(1u32.to_le_bytes());
+        bytes.extend([0; 8]);
+        Record(bytes)
+    }
+
+    pub(crate) fn number(&mut self, number: u64) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    pub(crate) fn name(&mut self, name: &str) {
+        self.number(name.len() as u64);
+        self.0.extend(name.as_bytes());
+    }
+}
+
 /// Ends a record: its length and its checksum are made right.
 pub(crate) fn seal(record: &mut Vec<u8>) {
     const HEADER: usize = 21;
