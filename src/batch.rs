@@ -21,13 +21,14 @@ use crate::{CancelToken, Error, Result, TargetState};
 #[non_exhaustive]
 pub enum SyncStrategy {
     /// Start writing each file to the device early, then sync the files on up to 16 threads,
-    /// whose flushes the file system merges. Fast, and never slowed by the dirty data of other
-    /// programs.
+    /// whose flushes the file system merges. A set of fewer than 50 files never waits for the dirty data
+    /// of other programs.
     ///
-    /// From 50 files on it looks at how much the system has yet to write (`/proc/meminfo`). While that is
-    /// less than 128 KiB for each file, one `syncfs` at the end is cheaper and takes the place of the
-    /// files' own syncs, where [`FileSystem`](SyncStrategy::FileSystem) would use it; it looks again
-    /// right before that.
+    /// From 50 files on it looks at how much the system has yet to write, this set's data included
+    /// (`/proc/meminfo`). While that is less than 128 KiB for each file, one `syncfs` at the end is cheaper
+    /// and takes the place of the files' own syncs (Linux 5.17 and later; ext4, XFS, btrfs). It looks
+    /// again right before that, and opens the files once more to sync them if another program has
+    /// begun to write; only those whose mode forbids it need the `syncfs` even then.
     #[default]
     Auto,
     /// Sync each file by itself, one after the other, on the thread that adds it.

@@ -29,7 +29,7 @@ use crate::{Error, ErrorKind, Result};
 /// `root`, and a few system calls for each remnant.
 ///
 /// Can be killed anywhere and run again. To finish what was decided takes a little room; a full disk
-/// is told once all that could be removed is gone, and nothing is lost by it.
+/// is told once all that could be removed is gone, and no content is lost by it.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -236,8 +236,10 @@ impl Walk<'_> {
         match done {
             // Refused by the system, or by us: somebody else has put something in the way.
             Err(e) if crate::sys::is_forbidden(&e) || e.kind() == io::ErrorKind::PermissionDenied => {
-                self.found.unreadable.extend(names.map(|name| base.join(name)));
-                return Ok(());
+                let done = [&settled.removed, &settled.quarantined, &settled.in_use].map(|list| list.iter());
+                let done: Vec<_> = done.into_iter().flatten().collect();
+                let left = names.filter(|name| !done.iter().any(|path| path.as_os_str() == *name));
+                self.found.unreadable.extend(left.map(|name| base.join(name)));
             }
             done => {
                 let done = done.map_err(|e| Error::io(operation, &base, e));

@@ -45,6 +45,8 @@ pub(crate) struct Places {
     all: Vec<Place>,
     by_parent: HashMap<PathBuf, usize>,
     by_id: HashMap<FileId, usize>,
+    /// Those with a staging directory, the oldest first.
+    with_stage: Vec<usize>,
     /// The last one that was needed and is not held open.
     recent: Option<(usize, Arc<Dir>)>,
 }
@@ -59,7 +61,8 @@ pub(crate) struct StagedAt {
 impl Places {
     pub(crate) fn new(options: &WriteOptions, wish: Wish) -> Places {
         let (all, by_parent, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
-        Places { options: options.clone(), wish, all, by_parent, by_id, recent: None }
+        let with_stage = Vec::new();
+        Places { options: options.clone(), wish, all, by_parent, by_id, with_stage, recent: None }
     }
 
     pub(crate) fn get(&self, place: usize) -> &Place {
@@ -215,7 +218,11 @@ impl Places {
     fn stage(&mut self, place: usize, dir: &Arc<Dir>) -> io::Result<&mut StageDir> {
         let stage = match self.all[place].stage.take() {
             Some(stage) => stage,
-            None => StageDir::create(dir, Role::StageDir)?,
+            None => {
+                let stage = StageDir::create(dir, Role::StageDir)?;
+                self.with_stage.push(place);
+                stage
+            }
         };
         Ok(self.all[place].stage.insert(stage))
     }
@@ -240,7 +247,8 @@ impl Places {
         whole
             .filter_map(|place| {
                 // Opened before the first write, so that it sees every error since.
-                let stage = place.stage.as_ref().or_else(|| self.all[self.lender(place)?].stage.as_ref())?;
+                let mut stages = self.with_stage.iter().map(|&at| &self.all[at]);
+                let stage = stages.find(|other| other.id.dev == place.id.dev)?.stage.as_ref()?;
                 let new = !seen.contains(&place.id.dev);
                 seen.push(place.id.dev);
                 new.then_some((place.via.as_path(), stage.dir()))

@@ -19,18 +19,27 @@ pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
     remove_opened(parent, name, &top)
 }
 
-/// The same for one that is open: somebody else may have put another one at its name.
+/// The same for one that is open. If somebody has moved it, or put another one at its name, both stay.
 pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result<()> {
+    match parent.stat_at(name) {
+        Ok(found) if found.id == top.stat()?.id => {}
+        Ok(_) => return Ok(()),
+        Err(e) => return gone(Err(e)),
+    }
     make_writable(top)?;
     // Each pass may move deep directories up to the top, for the next one.
     while empty(top, top, 0)? {}
     gone(parent.rmdir(name))
 }
 
-/// The same, if it is as only a writer of ours makes it.
-pub(crate) fn remove_own_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
+/// Deletes a directory if it is as only a writer of ours makes it. Was it?
+pub(crate) fn remove_own_tree(parent: &Dir, name: &OsStr) -> io::Result<bool> {
     let top = open(parent, name)?;
-    if is_only_ours(&top.stat()?) { remove_opened(parent, name, &top) } else { Ok(()) }
+    let is_ours = is_only_ours(&top.stat()?);
+    if is_ours {
+        remove_opened(parent, name, &top)?;
+    }
+    Ok(is_ours)
 }
 
 /// Empties a directory. True if something was moved to the top meanwhile.
@@ -50,7 +59,10 @@ fn empty(dir: &Dir, top: &Dir, depth: usize) -> io::Result<bool> {
             gone(dir.rename_into(&name, top, &names::fresh(Role::StageDir)))?;
             moved = true;
         } else {
-            let child = open(dir, &name)?;
+            let child = match open(dir, &name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             make_writable(&child)?;
             moved |= empty(&child, top, depth + 1)?;
             gone(dir.rmdir(&name))?;

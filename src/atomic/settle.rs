@@ -101,16 +101,14 @@ pub(crate) fn settle_locked(
 ) -> io::Result<()> {
     let mut desk =
         Desk { root, judge, settled, keep_staged: false, dirty: false, settled_stages: Vec::new() };
-    for journal in journals {
-        desk.settle_record(journal, staged)?;
-    }
-    desk.remove_orphans(staged)?;
+    let records = journals.iter().try_for_each(|journal| desk.settle_record(journal, staged));
+    let done = records.and_then(|()| desk.remove_orphans(staged));
     if desk.dirty {
         // Not before the record's removal is durable can its targets be changed freely: a record that
         // comes back would be carried out again.
         root.sync()?;
     }
-    Ok(())
+    done
 }
 
 struct Desk<'a> {
@@ -119,7 +117,7 @@ struct Desk<'a> {
     settled: &'a mut Settled,
     /// A record that can't be read now may need them later.
     keep_staged: bool,
-    /// A record was removed or moved.
+    /// A record was removed or moved, or what is left of one whose removal may not be durable.
     dirty: bool,
     /// They went with their records.
     settled_stages: Vec<OsString>,
@@ -183,10 +181,11 @@ impl Desk<'_> {
         redo::remove_staged(self.root, plan)
     }
 
-    /// Moves a record, and the staged files that it may be about, out of the way of everything.
+    /// Moves a record, and the staged files that it may be about, out of the way of everything. The record
+    /// last: without it they would be taken for orphans.
     fn quarantine(&mut self, journal: &OsStr, staged: &[OsString]) -> io::Result<()> {
         self.keep_staged = true;
-        for name in std::iter::once(journal).chain(staged.iter().map(OsString::as_os_str)) {
+        for name in staged.iter().map(OsString::as_os_str).chain(std::iter::once(journal)) {
             // What is not ours can't be what the record is about.
             if name != journal && !self.is_orphan(name)? {
                 continue;
@@ -217,7 +216,10 @@ impl Desk<'_> {
                 continue;
             }
             if !self.judge.dry_run {
-                absent(remove_own_tree(self.root, name))?;
+                self.dirty = true;
+                if absent(remove_own_tree(self.root, name))? == Some(false) {
+                    continue;
+                }
             }
             self.settled.removed.push(name.into());
         }

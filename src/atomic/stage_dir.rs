@@ -69,6 +69,12 @@ impl StageDir {
         Ok((number, file))
     }
 
+    /// Removes it with everything in it, whether it was to stay or not.
+    pub(crate) fn remove(mut self) -> io::Result<()> {
+        self.left = true;
+        remove_opened(&self.parent, &self.name, &self.dir)
+    }
+
     /// Whether it stays when this is dropped, for recovery: what happened to its files isn't known, or
     /// they are needed.
     pub(crate) fn leave(&mut self, yes: bool) {

@@ -80,6 +80,11 @@ impl Pool {
         Ok(())
     }
 
+    /// Waits, and helps, until no more than `most` files are pending.
+    pub(super) fn make_room(&self, most: usize) {
+        drop(self.shared.help(most));
+    }
+
     fn grow(&mut self, wanted: usize) {
         while self.threads.len() < wanted {
             let shared = Arc::clone(&self.shared);

@@ -15,8 +15,7 @@ const WINDOW: usize = 22;
 /// Fewer never wait for a whole file system, whatever the dirty pages of others look like now.
 const MANY: usize = 50;
 
-/// So many may be in hand and on their way then, each an open descriptor; what is handed on at once goes
-/// beyond it, if need be.
+/// So many may be on their way then, each an open descriptor; fewer, while more than that are in hand.
 const PENDING: usize = 66;
 
 /// Directories that are synced at once. The file system merges their journal commits and flushes.
@@ -76,7 +75,7 @@ impl Wish {
             _ if single && sys::has_ordered_journal(kind, stat) => How::SingleFlush,
             SyncStrategy::FileSystem if sys::syncfs_reports_errors(kind) => How::FileSystem,
             SyncStrategy::FileSystem | SyncStrategy::PerFile => How::PerFile,
-            SyncStrategy::Auto if sys::syncfs_reports_errors(kind) => How::Adaptive,
+            SyncStrategy::Auto if sys::syncfs_is_enough(kind, stat) => How::Adaptive,
             SyncStrategy::Auto => How::Together,
         }
     }
@@ -107,6 +106,10 @@ pub(crate) struct SyncSet {
 impl SyncSet {
     /// Takes a complete file.
     pub(crate) fn add(&mut self, how: How, tag: usize, file: File) -> Result<(), Failed> {
+        let in_hand = self.in_hand();
+        if let Some(pool) = &self.pool {
+            pool.make_room(PENDING + WINDOW - in_hand);
+        }
         match how {
             How::Nothing | How::FileSystem => return Ok(()),
             How::PerFile => return file.sync().map_err(|cause| Failed { tag, cause }),
@@ -180,6 +183,10 @@ impl SyncSet {
         self.pool.and_then(Pool::abandon)
     }
 
+    fn in_hand(&self) -> usize {
+        self.together.len() + self.single.len() + self.adaptive.len()
+    }
+
     fn hand_on(&mut self) -> Result<(), Failed> {
         let (together, single) = (std::mem::take(&mut self.together), std::mem::take(&mut self.single));
         self.submit(Job::SyncAll, together)?;
@@ -204,8 +211,7 @@ impl SyncSet {
     fn submit(&mut self, job: fn(Vec<Tagged>) -> Job, mut files: Vec<Tagged>) -> Result<(), Failed> {
         while !files.is_empty() {
             let rest = files.split_off(files.len().min(WINDOW));
-            let in_hand = rest.len() + self.together.len() + self.single.len() + self.adaptive.len();
-            let most = PENDING.saturating_sub(files.len() + in_hand);
+            let most = PENDING.saturating_sub(files.len() + rest.len() + self.in_hand());
             self.pool.get_or_insert_default().submit(job(files), most)?;
             files = rest;
         }

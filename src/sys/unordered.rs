@@ -16,6 +16,11 @@ pub(crate) fn syncfs_reports_errors(_kind: FsKind) -> bool {
     false
 }
 
+/// The same.
+pub(crate) fn syncfs_is_enough(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
 /// Never asked for, see [`syncfs_reports_errors`].
 pub(crate) fn others_are_quiet(_files: usize) -> bool {
     false

@@ -10,7 +10,7 @@ use crate::atomic::beneath::Beneath;
 use crate::atomic::names::{self, Role};
 use crate::atomic::plan::{Action, Change, Plan};
 use crate::atomic::stage::StagedName;
-use crate::atomic::stage_dir::name_of;
+use crate::atomic::stage_dir::{StageDir, name_of};
 use crate::atomic::stream::Stream;
 use crate::atomic::sync_set::How;
 use crate::atomic::{Outcome, create_named_in, may_not_be_linked, move_into_place, outcome_of_link, redo};
@@ -138,11 +138,11 @@ impl Transaction {
             .map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
         let forgotten = self.root.unlink(&record).is_ok();
-        if forgotten {
-            let _ = redo::remove_staged(&self.root, plan);
-        }
+        let stage = self.stage.take_if(|_| forgotten);
+        let has_staged = stage.is_some();
+        let _ = stage.map(StageDir::remove);
         let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
-        if forgotten && self.stage.is_some() && elsewhere {
+        if has_staged && elsewhere {
             // Record and staged files must not come back together: a target that is deleted now would,
             // too. One in the root itself can't be deleted durably without their removal.
             let _ = self.root.sync().map_err(pending("forget the transaction in"))?;

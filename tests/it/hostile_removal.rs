@@ -52,6 +52,7 @@ fn what_was_put_at_the_name_of_a_stage_stays_when_the_stage_goes() {
         end();
         let kept = fs::read_to_string(now_at.join("file")).unwrap_or_else(|e| panic!("{number}: {e}"));
         assert_eq!(kept, "dear to somebody", "{number}");
+        assert_eq!(names(&other).len(), 1, "{number}: what was moved away stays, too");
     }
 }
 

@@ -194,6 +194,27 @@ fn damaged_content_is_moved_aside_and_never_put_in_place() {
 }
 
 /// The checksum of records, written down a second time.
+/// What is not applied yet exists in the staging directory only, which without its record would be an
+/// orphan.
+#[test]
+fn a_quarantine_that_is_cut_short_loses_nothing() {
+    let test = this_test!();
+    if let Some((home, _)) = job(&test).filter(|(_, case)| case == "recover") {
+        let _ = durafile::recover(home);
+        return;
+    }
+    for fault in ["inject=renameat:error=ENOSPC:when=2+", "inject=renameat:signal=KILL:when=2"] {
+        let Some(home) = half_applied(&test) else { return };
+        let record = fs::OpenOptions::new().write(true).open(remnant(home.path(), "j")).unwrap();
+        record.file().write_all_at(b"?", 40).unwrap();
+        strace::faulty(&[fault], &test, home.path(), "recover").output().unwrap();
+        let _ = recover(&home);
+        let kept = look(home.path()).into_iter().any(|entry| format!("{entry:?}").contains("new c"));
+        assert!(kept, "{fault}: {:?}", look(home.path()));
+        assert!(recover(&home).is_clean(), "{fault}");
+    }
+}
+
 fn checksum(data: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31);
     let words = data.chunks_exact(8);
