@@ -365,7 +365,7 @@ fn at_most_128_files_are_open_at_any_size() {
 #[test]
 fn at_most_128_files_are_open_while_every_sync_is_slow() {
     let slow = "if command -v strace >/dev/null; then
-            exec strace -f --seccomp-bpf -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=3000 -- \"$0\" \"$@\"
+            exec strace -f --seccomp-bpf -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=50000 -- \"$0\" \"$@\"
         fi";
     in_child(&this_test!(), slow, |home| {
         limit_open_files(open_files() as u64 + 128);
