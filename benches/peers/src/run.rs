@@ -28,8 +28,8 @@ impl Plan {
             let sizes = vec![(10, 3), (100, 3), (1_000, 1)];
             return Self { image_gib: 1, save_rounds: 15, set_rounds: 3, set_len: 100, sizes };
         }
-        let sizes = vec![(10, 25), (100, 15), (1_000, 9), (10_000, 5), (100_000, 3)];
-        Self { image_gib: 10, save_rounds: 250, set_rounds: 7, set_len: 1_000, sizes }
+        let sizes = vec![(10, 25), (100, 15), (1_000, 9), (10_000, 3), (100_000, 2)];
+        Self { image_gib: 10, save_rounds: 250, set_rounds: 5, set_len: 1_000, sizes }
     }
 }
 
