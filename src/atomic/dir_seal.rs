@@ -42,7 +42,7 @@ impl Draft {
                 synced.map_err(|e| Error::io("sync the file system of", &self.target.path, e))?;
                 Ok(true)
             }
-            How::PerFile | How::Together | How::Adaptive => self.sync_directories(how),
+            How::PerFile | How::Together | How::Adaptive | How::AdaptiveInTurn => self.sync_directories(how),
         }
     }
 

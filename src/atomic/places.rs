@@ -242,7 +242,9 @@ impl Places {
     /// One directory of each file system that has to be synced as a whole, and a path there.
     pub(crate) fn file_systems(&self, adaptive_too: bool) -> Vec<(&Path, &Dir)> {
         let mut seen = Vec::new();
-        let is_whole = |how| how == How::FileSystem || (adaptive_too && how == How::Adaptive);
+        let is_whole = |how| {
+            how == How::FileSystem || (adaptive_too && matches!(how, How::Adaptive | How::AdaptiveInTurn))
+        };
         let whole = self.all.iter().filter(|place| is_whole(place.how));
         whole
             .filter_map(|place| {

@@ -48,7 +48,9 @@ impl Staged {
         let synced = match how {
             How::Nothing => Ok(()),
             How::SingleFlush => self.file().written_out(),
-            How::PerFile | How::Together | How::Adaptive | How::FileSystem => self.file().sync(),
+            How::PerFile | How::Together | How::Adaptive | How::AdaptiveInTurn | How::FileSystem => {
+                self.file().sync()
+            }
         };
         synced.map_err(|e| Error::io("sync", &self.target.path, e))
     }

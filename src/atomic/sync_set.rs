@@ -30,7 +30,9 @@ pub(crate) enum How {
     PerFile,
     /// Its own sync, together with those of others.
     Together,
-    /// The same; or, in a set of many and if other programs have little to write, one sync of the whole
+    /// Its own sync, after those of others; or as `Adaptive`.
+    AdaptiveInTurn,
+    /// Its own sync, together with those of others; or, in a set of many and if other programs have little to write, one sync of the whole
     /// file system for all that were written out.
     Adaptive,
     /// One sync of the whole file system, before the set is published.
@@ -53,6 +55,7 @@ impl How {
     pub(crate) fn of_unchanged(self) -> How {
         match self {
             How::SingleFlush | How::FileSystem | How::Adaptive => How::Together,
+            How::AdaptiveInTurn => How::PerFile,
             how => how,
         }
     }
@@ -75,6 +78,10 @@ impl Wish {
             _ if single && sys::has_ordered_journal(kind, stat) => How::SingleFlush,
             SyncStrategy::FileSystem if sys::syncfs_reports_errors(kind) => How::FileSystem,
             SyncStrategy::FileSystem | SyncStrategy::PerFile => How::PerFile,
+            SyncStrategy::Auto if sys::syncs_in_turn(kind) => match sys::syncfs_is_enough(kind, stat) {
+                true => How::AdaptiveInTurn,
+                false => How::PerFile,
+            },
             SyncStrategy::Auto if sys::syncfs_is_enough(kind, stat) => How::Adaptive,
             SyncStrategy::Auto => How::Together,
         }
@@ -95,6 +102,8 @@ pub(crate) struct SyncSet {
     together: Vec<Tagged>,
     single: Vec<Tagged>,
     adaptive: Vec<Tagged>,
+    /// These are synced one after the other, if each has to be.
+    in_turn: bool,
     /// How many were in `adaptive` before.
     adapted: usize,
     /// Those of them that were only written out.
@@ -112,10 +121,11 @@ impl SyncSet {
         }
         match how {
             How::Nothing | How::FileSystem => return Ok(()),
-            How::PerFile => return file.sync().map_err(|cause| Failed { tag, cause }),
+            How::PerFile => return sync_one(tag, &file),
             How::Together => self.together.push((tag, file)),
             How::SingleFlush => self.single.push((tag, file)),
-            How::Adaptive => {
+            How::Adaptive | How::AdaptiveInTurn => {
+                self.in_turn = how == How::AdaptiveInTurn;
                 self.adaptive.push((tag, file));
                 let enough = if self.adapted == 0 { MANY } else { WINDOW };
                 return if self.adaptive.len() < enough { Ok(()) } else { self.adapt() };
@@ -133,7 +143,7 @@ impl SyncSet {
         open: impl Fn(usize) -> io::Result<Option<File>>,
     ) -> Result<bool, Failed> {
         if self.written.is_empty() {
-            self.together.append(&mut self.adaptive);
+            self.sync_adaptive()?;
         } else {
             self.write_out_adaptive()?;
         }
@@ -154,6 +164,7 @@ impl SyncSet {
     ) -> Result<bool, Failed> {
         for &tag in written {
             match open(tag) {
+                Ok(Some(file)) if self.in_turn => sync_one(tag, &file)?,
                 Ok(Some(file)) => self.add(How::Together, tag, file)?,
                 Ok(None) => {}
                 // Its mode may forbid it.
@@ -171,7 +182,7 @@ impl SyncSet {
             }
             if self.together.len() == 1 {
                 let last = self.together.pop();
-                return last.map_or(Ok(()), |(tag, file)| file.sync().map_err(|cause| Failed { tag, cause }));
+                return last.map_or(Ok(()), |(tag, file)| sync_one(tag, &file));
             }
         }
         self.hand_on()?;
@@ -198,7 +209,18 @@ impl SyncSet {
         if sys::others_are_quiet(self.adapted) {
             return self.write_out_adaptive();
         }
+        self.sync_adaptive()
+    }
+
+    fn sync_adaptive(&mut self) -> Result<(), Failed> {
         let files = std::mem::take(&mut self.adaptive);
+        if self.in_turn {
+            return files.iter().try_for_each(|(tag, file)| sync_one(*tag, file));
+        }
+        if self.pool.is_none() && files.len() == 1 {
+            self.together.extend(files);
+            return Ok(());
+        }
         self.submit(Job::SyncAll, files)
     }
 
@@ -217,6 +239,10 @@ impl SyncSet {
         }
         Ok(())
     }
+}
+
+fn sync_one(tag: usize, file: &File) -> Result<(), Failed> {
+    file.sync().map_err(|cause| Failed { tag, cause })
 }
 
 /// Does the work for each item, on several threads if there are many. After a failure no new

@@ -435,7 +435,9 @@ impl Harvest for Basket<'_> {
     fn linked(&mut self, file: &File) -> io::Result<()> {
         match self.how {
             How::Nothing | How::FileSystem => Ok(()),
-            How::PerFile | How::Together | How::Adaptive | How::SingleFlush => file.written_out(),
+            How::PerFile | How::Together | How::Adaptive | How::AdaptiveInTurn | How::SingleFlush => {
+                file.written_out()
+            }
         }
     }
 }

@@ -33,6 +33,11 @@ pub(crate) fn syncfs_reports_errors(kind: FsKind) -> bool {
     matches!(kind.family, Family::Ext4 | Family::Xfs | Family::Btrfs) && super::linux_since(5, 8)
 }
 
+/// Btrfs syncs files faster one after the other than on 16 threads (docs/bench).
+pub(crate) fn syncs_in_turn(kind: FsKind) -> bool {
+    kind.family == Family::Btrfs
+}
+
 /// Does `syncfs` all that an fsync of each file would? The driver of ext2 sends no flush, nor does XFS to a
 /// device of real-time files; before Linux 5.17 not every error came through.
 pub(crate) fn syncfs_is_enough(kind: FsKind, stat: &Stat) -> bool {

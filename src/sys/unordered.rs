@@ -17,6 +17,11 @@ pub(crate) fn syncfs_reports_errors(_kind: FsKind) -> bool {
 }
 
 /// The same.
+pub(crate) fn syncs_in_turn(_kind: FsKind) -> bool {
+    false
+}
+
+/// The same.
 pub(crate) fn syncfs_is_enough(_kind: FsKind, _stat: &Stat) -> bool {
     false
 }

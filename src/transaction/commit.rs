@@ -198,7 +198,7 @@ impl Transaction {
         match self.how {
             How::FileSystem => self.sync_whole()?,
             How::SingleFlush => file.written_out().map_err(fail)?,
-            How::Nothing | How::PerFile | How::Together | How::Adaptive => {
+            How::Nothing | How::PerFile | How::Together | How::Adaptive | How::AdaptiveInTurn => {
                 file.sync().map_err(fail)?;
                 if let Some(stage) = &self.stage {
                     // The names of the staged files, on which the record relies.

@@ -307,3 +307,22 @@ fn what_a_batch_replaces_keeps_its_blocks_until_the_renames_are_durable() {
     let (second, end) = (rest.find(" renameat(").unwrap(), last + rest[last..].find(" fsync(").unwrap());
     assert!(!rest[second..end].contains(" close("), "given up before the names are durable: {rest}");
 }
+
+fn save_thirty(dir: &Path) {
+    mark("thirty");
+    let mut batch = Batch::new();
+    for n in 0..30 {
+        batch.write(dir.join(format!("{n}")), "new").unwrap();
+    }
+    batch.commit().unwrap();
+    mark("end");
+}
+
+#[test]
+fn on_btrfs_a_small_set_is_synced_in_turn_which_is_faster_there() {
+    let script = "truncate -s 256M image; mkfs.btrfs -q image >notes 2>&1; mount -o loop image mnt";
+    let Some(log) = traced(&this_test!(), &["mkfs.btrfs"], script, save_thirty) else { return };
+    assert_eq!(count(&log)["thirty"], [30, 1, 0]);
+    let job = log.split("/durafile-begins-").nth(1).unwrap();
+    assert!(!job.contains(" clone"), "a thread was started: {job}");
+}
