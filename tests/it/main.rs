@@ -7,11 +7,13 @@
 mod support;
 
 #[cfg(target_os = "linux")]
-#[cfg(target_os = "linux")]
 mod adaptive;
+#[cfg(target_os = "linux")]
 mod batch;
 #[cfg(target_os = "linux")]
 mod cancel;
+#[cfg(all(feature = "crash_testing", target_os = "linux"))]
+mod crash_adaptive;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
 mod crash_case;
 #[cfg(all(feature = "crash_testing", target_os = "linux"))]
