@@ -12,11 +12,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use common::sets::{CONTENT, batch, raw_loop, raw_save, transaction};
 use common::{Figure, Ground, Outcome, Pair};
-use durafile::{Batch, SyncStrategy, TransactionOptions, WriteOptions};
+use durafile::{SyncStrategy, WriteOptions};
 use rustix::fs::{Mode, OFlags};
-
-const CONTENT: [u8; 1024] = [b'x'; 1024];
 
 fn main() -> Outcome {
     let ground = Ground::prepare_with(4, 800_000)?;
@@ -123,26 +122,6 @@ impl<'a> Field<'a> {
     }
 }
 
-/// What the same promise takes by hand, file by file.
-fn raw_loop(dir: &Path, files: usize) -> Outcome {
-    for n in 0..files {
-        raw_save(dir, &dir.join(n.to_string()), &dir.join(format!("temp-{n}")), &CONTENT)?;
-    }
-    Ok(())
-}
-
-fn raw_save(dir: &Path, target: &Path, temp: &Path, content: &[u8]) -> Outcome {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::open(temp, flags, Mode::from_raw_mode(0o666))?;
-    rustix::io::write(&file, content)?;
-    rustix::fs::fsync(&file)?;
-    drop(file);
-    rustix::fs::rename(temp, target)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::fsync(rustix::fs::open(dir, flags, Mode::empty())?)?;
-    Ok(())
-}
-
 fn by_hand(dir: &Path, files: usize) -> Outcome {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(dir, flags, Mode::empty())?;
@@ -157,25 +136,6 @@ fn by_hand(dir: &Path, files: usize) -> Outcome {
         rustix::fs::renameat(&opened, temp(n), &opened, n.to_string())?;
     }
     Ok(rustix::fs::fsync(&opened)?)
-}
-
-fn batch(dir: &Path, files: usize, strategy: SyncStrategy, single_flush: bool) -> Outcome {
-    let options = WriteOptions::new().single_flush(single_flush);
-    let mut batch = Batch::new().options(options).sync(strategy);
-    for n in 0..files {
-        batch.write(dir.join(n.to_string()), CONTENT)?;
-    }
-    assert_eq!(batch.commit()?.len(), files);
-    Ok(())
-}
-
-fn transaction(dir: &Path, files: usize, strategy: SyncStrategy, single_flush: bool) -> Outcome {
-    let options = TransactionOptions::new().sync(strategy).single_flush(single_flush);
-    let mut transaction = options.begin(dir)?;
-    for n in 0..files {
-        transaction.write(n.to_string(), CONTENT)?;
-    }
-    Ok(transaction.commit().map(drop)?)
 }
 
 /// The cost of one file should not grow with their number.

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
 
-/// Stops saves cleanly: one switch, shared by its clones, that is only ever turned on.
+/// Stops saves cleanly: a switch that its clones share, and that is never turned off again.
 ///
 /// A save that was given the token ([`WriteOptions::cancel`](crate::WriteOptions::cancel)) looks at
 /// it before each piece of content that it takes (1 MiB at most) and once more right before the
-/// rename. Cancelled by then, it fails with [`Cancelled`](ErrorKind::Cancelled), the target is as
+/// rename. If the token is cancelled by then, the save fails with [`Cancelled`](ErrorKind::Cancelled), the target is as
 /// it was, and nothing is left behind. From the rename on, the save completes.
 ///
 /// What is under way when the token is cancelled is finished first: the write of one piece, or
 /// the sync of what is not on the device yet. While a long save streams, the disk is kept busy
 /// with what was written already, so that at most 16 MiB wait for it at any time: that, and
 /// freeing what was written, bound the time until a save gives up. A reader or serialiser of the caller's that blocks
-/// is not interrupted; a reader that looks at the token itself may fail with any error then, and the
-/// save is `Cancelled` all the same.
+/// is not interrupted. A reader may look at the token itself and fail with any error: the save is `Cancelled` all
+/// the same.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -39,16 +40,38 @@ pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
     /// A token that is not cancelled.
+    ///
+    /// ```
+    /// let token = durafile::CancelToken::new();
+    /// assert!(!token.is_cancelled());
+    /// ```
     pub fn new() -> CancelToken {
         CancelToken::default()
     }
 
     /// Stops every save that was given this token or a clone of it, now and later.
+    ///
+    /// ```
+    /// let token = durafile::CancelToken::new();
+    /// let clone = token.clone();
+    /// token.cancel();
+    /// assert!(clone.is_cancelled());
+    /// ```
     pub fn cancel(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
     /// Whether [`cancel`](CancelToken::cancel) was called, or a signal came.
+    ///
+    /// ```
+    /// # let token = durafile::CancelToken::new();
+    /// for chunk in ["one", "two"] {
+    ///     if token.is_cancelled() {
+    ///         break;
+    ///     }
+    ///     println!("{chunk}");
+    /// }
+    /// ```
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -65,6 +88,21 @@ impl CancelToken {
 /// The exit status of a program that was asked to end by a signal and saved nothing.
 ///
 /// For `main`: when a save fails with [`Cancelled`](ErrorKind::Cancelled), end with this.
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// use durafile::{EXIT_CANCELLED, Error, ErrorKind};
+///
+/// fn exit_code(failed: &Error) -> ExitCode {
+///     match failed.kind() {
+///         ErrorKind::Cancelled => ExitCode::from(EXIT_CANCELLED),
+///         _ => ExitCode::FAILURE,
+///     }
+/// }
+/// # let failed = durafile::write("", "").unwrap_err();
+/// # assert_eq!(exit_code(&failed), ExitCode::FAILURE);
+/// ```
 #[cfg(feature = "signals")]
 pub const EXIT_CANCELLED: u8 = 14;
 
@@ -84,6 +122,18 @@ impl CancelToken {
     ///
     /// On Windows, Ctrl-C counts as SIGINT, and nothing as SIGTERM: the closing of a console is not
     /// noticed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("backup.tar");
+    /// use durafile::{CancelToken, WriteOptions};
+    ///
+    /// let token = CancelToken::on_termination()?;
+    /// WriteOptions::new().cancel(&token).write(&path, "content")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A whole program, with its exit code:
     ///
     /// ```no_run
     /// use std::process::ExitCode;

@@ -1,223 +1,36 @@
 //! The one error type of the crate, and the only place with message text.
 
+use std::borrow::Cow;
+use std::error::Error as _;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error_kind::ErrorKind;
+use crate::sys::{self, Dir};
+
 /// The result of every fallible operation of this crate.
+///
+/// ```
+/// fn save_settings(text: &str) -> durafile::Result<()> {
+///     durafile::write("settings.toml", text)?;
+///     Ok(())
+/// }
+/// # let dir = tempfile::tempdir().unwrap();
+/// # std::env::set_current_dir(&dir).unwrap();
+/// # save_settings("").unwrap();
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, in a form that programs can match on.
-///
-/// The table below is complete for Linux; other errnos are [`Io`](ErrorKind::Io).
-/// *Transient* is what [`Error::is_transient`] answers.
-///
-/// | errno | kind | transient |
-/// | --- | --- | --- |
-/// | `ENOENT` | `NotFound` | no |
-/// | `EACCES`, `EPERM` | `PermissionDenied` | no |
-/// | `EEXIST`, `ENOTEMPTY` | `AlreadyExists` | no |
-/// | `ENOSPC` | `StorageFull` | no |
-/// | `EDQUOT` | `QuotaExceeded` | no |
-/// | `EROFS` | `ReadOnlyFilesystem` | no |
-/// | `ENAMETOOLONG`, `EILSEQ`, `ELOOP` | `InvalidPath` | no |
-/// | `EISDIR` | `IsADirectory` | no |
-/// | `ENOTDIR` | `NotADirectory` | no |
-/// | `EFBIG` (`RLIMIT_FSIZE`, or the file system's own limit) | `TooLarge` | no |
-/// | `EBUSY`, `ETXTBSY` | `Busy` | yes, but not for a mount point |
-/// | `EXDEV` | `CrossDevice` | no |
-/// | `ETIMEDOUT` | `TimedOut` | yes |
-/// | `EOPNOTSUPP`, `ENOSYS` | `Unsupported` | no |
-/// | `EAGAIN`, `EINTR`, `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`, `ENOLCK`, `ESTALE` | `Io` | yes |
-/// | `EIO` and all others | `Io` | no |
-///
-/// On Windows:
-///
-/// | code | kind | transient |
-/// | --- | --- | --- |
-/// | 2, 3: file or path not found | `NotFound` | no |
-/// | 5: access denied | `PermissionDenied` | no |
-/// | 80, 183, 145: exists, directory not empty | `AlreadyExists` | no |
-/// | 39, 112: disk full | `StorageFull` | no |
-/// | 1295: quota exceeded | `QuotaExceeded` | no |
-/// | 19: write-protected | `ReadOnlyFilesystem` | no |
-/// | 123, 161, 206, 1921: invalid or too long a name, a link in the way | `InvalidPath` | no |
-/// | 336 | `IsADirectory` | no |
-/// | 267 | `NotADirectory` | no |
-/// | 223: file too large | `TooLarge` | no |
-/// | 32, 33, 170, 303: sharing or lock violation, busy, being deleted | `Busy` | yes |
-/// | 17: another device | `CrossDevice` | no |
-/// | 121, 258, 1460: timed out | `TimedOut` | yes |
-/// | 1, 50, 120: not supported | `Unsupported` | no |
-/// | 4, 8, 14, 1450: too few handles, memory or resources | `Io` | yes |
-/// | all others | `Io` | no |
-///
-/// `Busy` is what is left when a program has had the target open, in a way that forbids replacing
-/// it, for a second.
-///
-/// Kinds without an errno: `Locked` and `TimedOut` (another writer is at work; transient),
-/// `Cancelled`, `TooLarge` (the caller's own limit), `Corrupt`, `Serialize`, `Reader`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The parent directory, or something that had to exist, is missing.
-    NotFound,
-    /// The system refused access.
-    PermissionDenied,
-    /// Something has that name already.
-    AlreadyExists,
-    /// The file system has no space left.
-    StorageFull,
-    /// The user's or group's quota is used up.
-    QuotaExceeded,
-    /// The file system is mounted read-only.
-    ReadOnlyFilesystem,
-    /// The path can't name a file to save: empty, `.` or `..` last, a trailing slash, a link
-    /// loop, a refused link, a FIFO, socket or device, a name that is too long.
-    InvalidPath,
-    /// The target is a directory.
-    IsADirectory,
-    /// A directory was needed and something else is there.
-    NotADirectory,
-    /// The content passed the caller's size limit, or the system's limit on file sizes.
-    TooLarge,
-    /// The caller's token was cancelled before anything was published.
-    Cancelled,
-    /// The target is in use in a way that forbids replacing it, such as a mount point.
-    Busy,
-    /// The two places are on different file systems.
-    CrossDevice,
-    /// Another writer holds the lock.
-    Locked,
-    /// A wait ended without success.
-    TimedOut,
-    /// The file system or the platform can't do this.
-    Unsupported,
-    /// Recorded data doesn't match its checksum, or can't be understood.
-    Corrupt,
-    /// The value could not be serialised.
-    Serialize,
-    /// The caller's own reader failed, or a stream was dropped unfinished.
-    Reader,
-    /// Any other input/output error.
-    Io,
-}
-
-impl ErrorKind {
-    /// A stable name in snake case, such as `"storage_full"`, for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ErrorKind::NotFound => "not_found",
-            ErrorKind::PermissionDenied => "permission_denied",
-            ErrorKind::AlreadyExists => "already_exists",
-            ErrorKind::StorageFull => "storage_full",
-            ErrorKind::QuotaExceeded => "quota_exceeded",
-            ErrorKind::ReadOnlyFilesystem => "read_only_filesystem",
-            ErrorKind::InvalidPath => "invalid_path",
-            ErrorKind::IsADirectory => "is_a_directory",
-            ErrorKind::NotADirectory => "not_a_directory",
-            ErrorKind::TooLarge => "too_large",
-            ErrorKind::Cancelled => "cancelled",
-            ErrorKind::Busy => "busy",
-            ErrorKind::CrossDevice => "cross_device",
-            ErrorKind::Locked => "locked",
-            ErrorKind::TimedOut => "timed_out",
-            ErrorKind::Unsupported => "unsupported",
-            ErrorKind::Corrupt => "corrupt",
-            ErrorKind::Serialize => "serialize",
-            ErrorKind::Reader => "reader",
-            ErrorKind::Io => "io",
-        }
-    }
-
-    fn hint(self) -> &'static str {
-        match self {
-            ErrorKind::NotFound => "The folder to save in does not exist; create it or choose another.",
-            ErrorKind::PermissionDenied => {
-                "Saving here is not permitted; check who owns the file and its folder, or choose another place."
-            }
-            ErrorKind::AlreadyExists => "A file of that name exists already; choose another name.",
-            ErrorKind::StorageFull => "The disk is full; free some space and save again.",
-            ErrorKind::QuotaExceeded => {
-                "Your disk quota is used up; delete something of yours and save again."
-            }
-            ErrorKind::ReadOnlyFilesystem => "The disk is mounted read-only; choose another place.",
-            ErrorKind::InvalidPath => {
-                "A file can't be saved under that name, or through the link that is there; choose another."
-            }
-            ErrorKind::IsADirectory => "A folder has that name; choose another.",
-            ErrorKind::NotADirectory => "A part of the path is a file and not a folder; check the path.",
-            ErrorKind::TooLarge => "The content is larger than allowed; nothing was saved.",
-            ErrorKind::Cancelled => "The save was cancelled; nothing was changed.",
-            ErrorKind::Busy => "The file is in use by the system; try again later.",
-            ErrorKind::CrossDevice => {
-                "The file can't be moved between two disks; choose a place on the same disk."
-            }
-            ErrorKind::Locked => "Another program is saving here; try again in a moment.",
-            ErrorKind::TimedOut => "The disk or another program took too long; try again.",
-            ErrorKind::Unsupported => "The file system can't do this; choose a place on another disk.",
-            ErrorKind::Corrupt => "Saved data is damaged; restore it from a backup.",
-            ErrorKind::Serialize => "The data can't be written in this format; nothing was saved.",
-            ErrorKind::Reader => "The input could not be read to its end; nothing was saved.",
-            ErrorKind::Io => {
-                "The disk reported an error; check its health, and save elsewhere if it goes on."
-            }
-        }
-    }
-
-    fn io_kind(self) -> io::ErrorKind {
-        match self {
-            ErrorKind::NotFound => io::ErrorKind::NotFound,
-            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-            ErrorKind::AlreadyExists => io::ErrorKind::AlreadyExists,
-            ErrorKind::StorageFull => io::ErrorKind::StorageFull,
-            ErrorKind::QuotaExceeded => io::ErrorKind::QuotaExceeded,
-            ErrorKind::ReadOnlyFilesystem => io::ErrorKind::ReadOnlyFilesystem,
-            ErrorKind::InvalidPath => io::ErrorKind::InvalidInput,
-            ErrorKind::IsADirectory => io::ErrorKind::IsADirectory,
-            ErrorKind::NotADirectory => io::ErrorKind::NotADirectory,
-            ErrorKind::TooLarge => io::ErrorKind::FileTooLarge,
-            ErrorKind::Busy => io::ErrorKind::ResourceBusy,
-            ErrorKind::CrossDevice => io::ErrorKind::CrossesDevices,
-            ErrorKind::Locked => io::ErrorKind::WouldBlock,
-            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
-            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
-            ErrorKind::Corrupt | ErrorKind::Serialize => io::ErrorKind::InvalidData,
-            ErrorKind::Cancelled | ErrorKind::Reader | ErrorKind::Io => io::ErrorKind::Other,
-        }
-    }
-
-    pub(crate) fn of(cause: &io::Error) -> ErrorKind {
-        if let Some(kind) = crate::sys::kind_of_code(cause) {
-            return kind;
-        }
-        match cause.kind() {
-            io::ErrorKind::NotFound => ErrorKind::NotFound,
-            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => ErrorKind::AlreadyExists,
-            io::ErrorKind::StorageFull => ErrorKind::StorageFull,
-            io::ErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
-            io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnlyFilesystem,
-            io::ErrorKind::InvalidInput => ErrorKind::InvalidPath,
-            io::ErrorKind::IsADirectory => ErrorKind::IsADirectory,
-            io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
-            io::ErrorKind::FileTooLarge => ErrorKind::TooLarge,
-            io::ErrorKind::ResourceBusy | io::ErrorKind::ExecutableFileBusy => ErrorKind::Busy,
-            io::ErrorKind::CrossesDevices => ErrorKind::CrossDevice,
-            io::ErrorKind::TimedOut => ErrorKind::TimedOut,
-            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
-            _ => ErrorKind::Io,
-        }
-    }
-}
-
-impl std::fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// What the target holds after an error.
+///
+/// ```
+/// use durafile::TargetState;
+///
+/// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+/// assert_eq!(refused.target(), TargetState::Unchanged);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TargetState {
@@ -226,9 +39,11 @@ pub enum TargetState {
     /// The complete new content, but it isn't known to be durable: a power cut may bring back
     /// the old content.
     Replaced,
-    /// The save is decided and not all applied yet; [`recover`](crate::recover) will finish it.
+    /// The save is decided, but not all of it is applied yet; [`recover`](crate::recover) will finish it. Where the file was
+    /// [overwritten in place](crate::InPlace::Fallback), it may hold a mixture, and `recover` will bring the old content
+    /// back.
     Pending,
-    /// Complete old or complete new content; the system did not say which (a network file
+    /// The complete old or the complete new content; the system did not say which (a network file
     /// system lost the answer). Nothing was removed.
     Unknown,
 }
@@ -237,7 +52,8 @@ pub enum TargetState {
 ///
 /// [`Display`](std::fmt::Display) names the operation and the path; the cause is in
 /// [`source`](std::error::Error::source) only, so that a report that walks the chain prints it
-/// once. One pointer in size; clones share the details.
+/// once. A program that prints nothing but the error can use `{:#}`, which adds the causes. An `Error` has the size of one
+/// pointer, and clones share the details.
 ///
 /// # Going on after `Replaced`
 ///
@@ -261,10 +77,25 @@ pub enum TargetState {
 #[error(transparent)]
 pub struct Error(Arc<Inner>);
 
-type Cause = Arc<dyn std::error::Error + Send + Sync>;
+/// No error by itself: `source()` gives what is inside, which can then be downcast.
+#[derive(Clone, Debug)]
+struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl std::ops::Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Cause {
+    fn from(error: E) -> Cause {
+        Cause(Arc::new(error))
+    }
+}
 
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("could not {operation} {path:?}")]
 struct Inner {
     kind: ErrorKind,
     operation: &'static str,
@@ -275,70 +106,206 @@ struct Inner {
     cause: Option<Cause>,
 }
 
+impl std::fmt::Display for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "could not {} {:?}", self.operation, self.path)?;
+        let mut cause = self.source().filter(|_| f.alternate());
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The cause of an error that the system had no part in.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Reason(Cow<'static, str>);
+
 /// The operation name of an error that a mount point caused: it is busy, and stays so.
 const MOUNT_POINT: &str = "replace the mount point";
 
 impl Error {
-    /// What went wrong.
+    /// The operation name of an error of a staged file that couldn't be made, or given a name.
+    pub(crate) const CREATE_BESIDE: &str = "create a file beside";
+
+    /// The operation name of an error of the rename or link that publishes.
+    const PUBLISH: &str = "put the new content in place at";
+
+    /// What went wrong: see [`ErrorKind`].
+    ///
+    /// ```
+    /// use durafile::ErrorKind;
+    ///
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::NotFound);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The path that the caller gave, or the one beneath it that the failure is about.
+    /// The path that the caller gave, or the path below it that the failure is about.
+    ///
+    /// ```
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// assert_eq!(refused.path(), "no-such-folder/a.txt");
+    /// ```
     pub fn path(&self) -> &Path {
         &self.0.path
     }
 
-    /// What was being done, as a verb phrase that the path can follow: `"sync"`,
-    /// `"open the directory of"`. For messages; the wording may change.
+    /// What the library was doing, as a verb phrase that is followed by the path: `"sync"`,
+    /// `"open the directory of"`. It is meant for messages, and its wording may change.
+    ///
+    /// ```
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// println!("could not {} {}", refused.operation(), refused.path().display());
+    /// ```
     pub fn operation(&self) -> &str {
         self.0.operation
     }
 
-    /// What the target holds now.
+    /// What the target holds now: see [`TargetState`].
+    ///
+    /// ```
+    /// use durafile::TargetState;
+    ///
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// match refused.target() {
+    ///     TargetState::Unchanged => println!("the old version is still there"),
+    ///     TargetState::Replaced => println!("the new version is there, but a power cut may undo it"),
+    ///     other => println!("look at the file: {other:?}"),
+    /// }
+    /// ```
     pub fn target(&self) -> TargetState {
         self.0.target
     }
 
-    /// For an operation on many files: the state of each, in the order they were added. Empty
+    /// For an operation on many files: the state of each file, in the order in which they were added. Empty
     /// for an operation on one file.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::{Batch, TargetState};
+    ///
+    /// # #[cfg(feature = "crash_testing")] {
+    /// let mut batch = Batch::new();
+    /// batch.write(dir.join("a.txt"), "hello")?;
+    /// # let _full = durafile::crash_testing::fail_saves(durafile::ErrorKind::StorageFull);
+    /// let failed = batch.commit().unwrap_err(); // the disk is full
+    /// assert_eq!(failed.files(), [(dir.join("a.txt"), TargetState::Unchanged)]);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn files(&self) -> &[(PathBuf, TargetState)] {
         &self.0.files
     }
 
-    /// The system's error, where there was one.
+    /// The operating system's error, if there was one.
+    ///
+    /// ```
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// let cause = refused.io_error().expect("the system refused");
+    /// assert_eq!(cause.kind(), std::io::ErrorKind::NotFound);
+    /// ```
     pub fn io_error(&self) -> Option<&io::Error> {
-        self.0.cause.as_ref()?.downcast_ref()
+        self.0.cause.as_deref()?.downcast_ref()
     }
 
-    /// Is it worth trying again, unchanged, after a pause?
+    /// The number of the operating system's error (on Unix an errno), if there was one.
+    ///
+    /// ```
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// assert!(refused.raw_os_error().is_some()); // ENOENT on Unix
+    ///
+    /// let refused = durafile::write("", "hello").unwrap_err();
+    /// assert_eq!(refused.raw_os_error(), None); // the system was not asked
+    /// ```
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.io_error()?.raw_os_error()
+    }
+
+    /// Whether it is worth trying the same operation again after a pause.
     ///
     /// See the table at [`ErrorKind`]. A full disk is not transient: somebody has to act.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use std::time::Duration;
+    ///
+    /// let save = || durafile::write(dir.join("settings.toml"), "theme = 'dark'");
+    /// let mut saved = save();
+    /// for _ in 0..3 {
+    ///     match &saved {
+    ///         Err(e) if e.is_transient() => std::thread::sleep(Duration::from_millis(100)),
+    ///         _ => break,
+    ///     }
+    ///     saved = save();
+    /// }
+    /// assert!(saved.is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_transient(&self) -> bool {
         match self.0.kind {
             ErrorKind::Locked | ErrorKind::TimedOut => true,
             ErrorKind::Busy => self.0.operation != MOUNT_POINT,
-            ErrorKind::Io => self.io_error().is_some_and(crate::sys::is_transient),
+            ErrorKind::Io => self.io_error().is_some_and(sys::is_transient),
             _ => false,
         }
     }
 
     /// One sentence for the end user: what happened and what to do. It names no path and no
     /// system text.
+    ///
+    /// ```
+    /// let refused = durafile::write("no-such-folder/a.txt", "hello").unwrap_err();
+    /// assert_eq!(refused.hint(), "A file or folder in the path does not exist; check the path.");
+    /// ```
     pub fn hint(&self) -> &'static str {
         match self.0.target {
             TargetState::Replaced => {
                 "The new content is in place, but the disk has not confirmed it; save again to be sure."
             }
-            TargetState::Pending => "The save will be completed when the program starts next.",
+            TargetState::Pending => {
+                "The save is not finished; it is completed or undone when the program next recovers or saves here."
+            }
             TargetState::Unknown => {
-                "The disk did not say whether the save succeeded; look at the file and save again."
+                "It is not known whether the save succeeded; look at the file and save again."
             }
             TargetState::Unchanged if self.0.operation == MOUNT_POINT => {
                 "The file is a mount point and can't be replaced; save beside it or change the mount."
             }
-            TargetState::Unchanged => self.0.kind.hint(),
+            TargetState::Unchanged => self.shortage().unwrap_or_else(|| self.0.kind.hint()),
         }
+    }
+
+    /// The hint for what the kind does not tell: that the disk is not to blame.
+    fn shortage(&self) -> Option<&'static str> {
+        let cause = self.io_error()?;
+        if sys::is_short_of_handles(cause) {
+            Some("Too many files are open; close some files or programs and save again.")
+        } else if sys::is_short_of_memory(cause) {
+            Some("The system is short of memory; close other programs and save again.")
+        } else if sys::is_forbidden_by_policy(cause) {
+            Some(
+                "The system forbids this change: the file or folder may be marked as immutable or append-only, or a \
+                 security policy protects it.",
+            )
+        } else {
+            None
+        }
+    }
+
+    /// Was a name refused that a save was to create or replace: by a mount point (`EBUSY`), the rights (`EACCES`,
+    /// `EPERM`) or the mount (`EROFS`)?
+    pub(crate) fn is_refused_replacement(&self) -> bool {
+        let is_of_a_name = [Error::CREATE_BESIDE, Error::PUBLISH].contains(&self.0.operation);
+        let is_forbidden = matches!(self.0.kind, ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
+        let is_refused = self.0.operation == MOUNT_POINT || is_of_a_name && is_forbidden;
+        is_refused && self.0.target == TargetState::Unchanged
     }
 
     fn build(kind: ErrorKind, operation: &'static str, path: &Path, cause: Option<Cause>) -> Error {
@@ -346,16 +313,31 @@ impl Error {
         Error(Arc::new(Inner { kind, operation, path, target, files: Vec::new(), cause }))
     }
 
-    /// An error without a cause of its own.
+    /// An error that this crate finds without asking the system. Its cause is the usual reason for that
+    /// kind, unless [`because`](Error::because) says more.
     pub(crate) fn new(kind: ErrorKind, operation: &'static str, path: &Path) -> Error {
-        Error::build(kind, operation, path, None)
+        Error::build(kind, operation, path, Some(Reason(kind.reason().into()).into()))
+    }
+
+    /// The same error with the reason in words, as its cause.
+    pub(crate) fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Error {
+        Arc::make_mut(&mut self.0).cause = Some(Reason(reason.into()).into());
+        self
     }
 
     /// An error of the system; one of ours that travelled inside an `io::Error` is unwrapped.
     pub(crate) fn io(operation: &'static str, path: &Path, cause: io::Error) -> Error {
         match cause.downcast::<Error>() {
             Ok(ours) => ours,
-            Err(cause) => Error::build(ErrorKind::of(&cause), operation, path, Some(Arc::new(cause))),
+            Err(cause) => Error::build(ErrorKind::of(&cause), operation, path, Some(cause.into())),
+        }
+    }
+
+    /// An error of a call that gives something a name: there `EINVAL` means the name.
+    pub(crate) fn naming(operation: &'static str, path: &Path, cause: io::Error) -> Error {
+        match sys::is_refused_name(&cause) {
+            true => Error::caused(ErrorKind::InvalidName, operation, path, cause),
+            false => Error::io(operation, path, cause),
         }
     }
 
@@ -366,19 +348,41 @@ impl Error {
         path: &Path,
         cause: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
-        Error::build(kind, operation, path, Some(Arc::new(cause)))
+        Error::build(kind, operation, path, Some(cause.into()))
+    }
+
+    /// What the caller's own code failed with.
+    pub(crate) fn of_caller(
+        operation: &'static str,
+        path: &Path,
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Error {
+        Error::build(ErrorKind::Reader, operation, path, Some(Cause(Arc::from(cause))))
+    }
+
+    /// Refuses content of this length if it is beyond the limit.
+    pub(crate) fn check_size(len: u64, limit: Option<u64>, path: &Path) -> Result<()> {
+        match limit.filter(|limit| len > *limit) {
+            Some(limit) => {
+                let reason = format!("the content is longer than the limit of {limit} bytes");
+                Err(Error::new(ErrorKind::TooLarge, "write", path).because(reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The target is a mount point: busy for as long as it is mounted.
     pub(crate) fn mount_point(path: &Path, cause: Option<io::Error>) -> Error {
-        Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(|cause| Arc::new(cause) as Cause))
+        Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(Cause::from))
     }
 
-    /// The rename or link that publishes failed.
-    pub(crate) fn publish(path: &Path, cause: io::Error) -> Error {
-        match cause.kind() {
-            io::ErrorKind::ResourceBusy => Error::mount_point(path, Some(cause)),
-            _ => Error::io("put the new content in place at", path, cause),
+    /// The rename or link to this name failed. `EBUSY` means a mount point only where one is; the rest of the time
+    /// another program is in the way.
+    pub(crate) fn publish(path: &Path, (dir, name): (&Dir, &OsStr), cause: io::Error) -> Error {
+        let is_mount_point = || dir.stat_at(name).is_ok_and(|found| found.mount_root);
+        match cause {
+            cause if sys::is_busy(&cause) && is_mount_point() => Error::mount_point(path, Some(cause)),
+            cause => Error::naming(Error::PUBLISH, path, cause),
         }
     }
 
@@ -389,6 +393,12 @@ impl Error {
         self
     }
 
+    /// The same error about the path that the caller gave.
+    pub(crate) fn with_path(mut self, path: &Path) -> Error {
+        Arc::make_mut(&mut self.0).path = path.to_owned();
+        self
+    }
+
     /// The same error, saying what the target holds.
     pub(crate) fn with_target(mut self, target: TargetState) -> Error {
         Arc::make_mut(&mut self.0).target = target;
@@ -396,9 +406,56 @@ impl Error {
     }
 }
 
+impl ErrorKind {
+    /// The kind of an `io::Error`: of the [`Error`] that it wraps, of its errno, or of its own
+    /// [`io::ErrorKind`] where it has neither.
+    ///
+    /// ```
+    /// use durafile::ErrorKind;
+    ///
+    /// let refused = durafile::write("", "text").unwrap_err();
+    /// assert_eq!(ErrorKind::of(&std::io::Error::from(refused)), ErrorKind::InvalidPath);
+    /// ```
+    pub fn of(error: &io::Error) -> ErrorKind {
+        if let Some(ours) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return ours.kind();
+        }
+        if let Some(kind) = sys::kind_of_code(error) {
+            return kind;
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+            io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => ErrorKind::AlreadyExists,
+            io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded => ErrorKind::QuotaExceeded,
+            io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::InvalidInput => ErrorKind::InvalidPath,
+            io::ErrorKind::IsADirectory => ErrorKind::IsADirectory,
+            io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
+            io::ErrorKind::FileTooLarge => ErrorKind::TooLarge,
+            io::ErrorKind::ResourceBusy | io::ErrorKind::ExecutableFileBusy => ErrorKind::Busy,
+            io::ErrorKind::CrossesDevices => ErrorKind::CrossDevice,
+            io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+            io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+            _ => ErrorKind::Io,
+        }
+    }
+}
+
 impl std::fmt::Debug for Error {
+    /// The message, its causes and, where it isn't what it was, the state of the target: what `main`
+    /// prints when it returns the error.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{self:#}")?;
+        match self.0.target {
+            TargetState::Unchanged => Ok(()),
+            TargetState::Replaced => f.write_str(" (the new content is in place, perhaps not durably)"),
+            TargetState::Pending => {
+                f.write_str(" (the change is not finished; recovery completes or undoes it)")
+            }
+            TargetState::Unknown => f.write_str(" (the system did not say whether it was replaced)"),
+        }
     }
 }
 

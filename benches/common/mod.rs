@@ -4,8 +4,11 @@
 //! As root, the benches run on a journaled ext4 image on a loop device. The program runs itself
 //! again in a mount namespace of its own, mounts the image there and unlinks it: whatever ends
 //! the run, the kernel takes mount, loop device and image back. Otherwise, or where that
-//! fails, they run in the temporary directory. `DURAFILE_BENCH_DIR=/some/dir` chooses a directory.
+//! fails, they run in the temporary directory. `DURAFILE_BENCH_DIR=/some/dir` chooses a directory,
+//! `DURAFILE_BENCH_FS=xfs` or `btrfs` another file system for the image.
 #![allow(dead_code, reason = "each bench uses its part of this")]
+
+pub(crate) mod sets;
 
 use std::error::Error;
 use std::io::Read as _;
@@ -106,10 +109,21 @@ fn loop_image(len: u64, inodes: u64) -> Outcome<PathBuf> {
     // Real blocks, so that the first write to each place costs what later ones do.
     std::io::copy(&mut std::io::repeat(0).take(len), &mut image)?;
     image.as_file().sync_all()?;
-    // Everything is laid out now, so that no kernel thread does it during the run.
-    let layout = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
-    let mut mkfs = Command::new("mkfs.ext4");
-    succeed(mkfs.args(["-q", "-F", "-E", layout, "-N", &inodes.to_string()]).arg(image.path()))?;
+    let mut mkfs = match std::env::var("DURAFILE_BENCH_FS") {
+        Ok(kind) if kind != "ext4" => {
+            let mut mkfs = Command::new(format!("mkfs.{kind}"));
+            mkfs.arg("-q");
+            mkfs
+        }
+        _ => {
+            // Everything is laid out now, so that no kernel thread does it during the run.
+            let layout = "nodiscard,lazy_itable_init=0,lazy_journal_init=0";
+            let mut mkfs = Command::new("mkfs.ext4");
+            mkfs.args(["-q", "-F", "-E", layout, "-N", &inodes.to_string()]);
+            mkfs
+        }
+    };
+    succeed(mkfs.arg(image.path()))?;
     let mount_point = Path::new("/mnt");
     succeed(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(mount_point))?;
     // Where the host can, go round its page cache: then a flush waits for the device, not for

@@ -7,13 +7,34 @@ use durafile::CancelToken;
 /// Reads standard input; fails once the token is cancelled, even if a producer keeps it waiting.
 pub(crate) struct Input<'a> {
     token: &'a CancelToken,
+    /// Something has to come yet before the end.
+    not_empty: bool,
 }
 
 impl<'a> Input<'a> {
-    pub(crate) fn new(token: &'a CancelToken) -> Self {
-        Self { token }
+    /// With `not_empty`, an end before the first byte is an error that holds [`Empty`].
+    pub(crate) fn new(token: &'a CancelToken, not_empty: bool) -> Self {
+        Self { token, not_empty }
     }
 }
+
+/// The input ended before its first byte.
+#[derive(Debug)]
+pub(crate) struct Empty;
+
+impl Empty {
+    pub(crate) fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|cause| cause.is::<Empty>())
+    }
+}
+
+impl std::fmt::Display for Empty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the input is empty")
+    }
+}
+
+impl std::error::Error for Empty {}
 
 impl Read for Input<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -22,8 +43,36 @@ impl Read for Input<'_> {
                 return Err(io::Error::other("stopped by a signal"));
             }
         }
-        read_stdin(buf)
+        let len = read_stdin(buf)?;
+        if len == 0 && self.not_empty && !buf.is_empty() {
+            return Err(io::Error::other(Empty));
+        }
+        self.not_empty = false;
+        Ok(len)
     }
+}
+
+/// Whether the program was started without standard input (`<&-`), which must not pass for an empty one.
+///
+/// Rust's runtime opens the null device in the place of a standard descriptor that is closed, for reading
+/// and writing, before `main` begins. Whoever gives the program the null device on purpose
+/// (`< /dev/null`) opens it for reading only.
+#[cfg(unix)]
+pub(crate) fn is_closed() -> bool {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, stat};
+    let stdin = io::stdin();
+    let (Ok(found), Ok(null), Ok(flags)) = (fstat(&stdin), stat("/dev/null"), fcntl_getfl(&stdin)) else {
+        return false;
+    };
+    let is_null =
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == null.st_rdev;
+    is_null && flags.contains(OFlags::RDWR)
+}
+
+/// Elsewhere reading from a closed standard input is the end of the input; `--not-empty` refuses that.
+#[cfg(not(unix))]
+pub(crate) fn is_closed() -> bool {
+    false
 }
 
 /// Waits a little for input, or its end.

@@ -25,7 +25,7 @@ pub(crate) fn save(args: &Args, token: &CancelToken, input: &mut impl Read) -> R
         (Some(Broken::Write), _) | (None, Ok(())) => tee.file.commit().map_err(Failure::Save),
         // The input gave up because of the token; so does the stream.
         (Some(Broken::Read(_)), _) if token.is_cancelled() => tee.file.commit().map_err(Failure::Save),
-        (Some(Broken::Read(error)), _) => Err(Failure::Input(error)),
+        (Some(Broken::Read(error)), _) => Err(Failure::of_input(error)),
         (Some(Broken::Utf8(error)), _) => Err(Failure::NotUtf8(error)),
         (None, Err(error)) => Err(Failure::Json(error)),
     }

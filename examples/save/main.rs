@@ -9,8 +9,10 @@
 //!
 //! The target is opened before the first byte is read, so that a path that can never work is
 //! refused at once. Memory use does not depend on the length of the input, `--json` and
-//! `--pretty` included. A producer that dies early looks like a short input; `--json` refuses
-//! a document that was cut off, plain input cannot be told apart.
+//! `--pretty` included. A producer that dies early looks like a short input: `--json` refuses
+//! a document that was cut off, `--not-empty` an input without a single byte. Any other plain input
+//! that was cut off can't be told from one that is whole. A program started without standard input
+//! (`save notes.txt <&-`) saves nothing: that is an error, and not an empty file.
 //!
 //! Exit codes:
 //!
@@ -21,14 +23,14 @@
 //! | 2    | wrong usage                                                     | |
 //! | 3    | the input is not valid JSON (`--json`, `--pretty`)              | `Serialize` |
 //! | 4    | the input is longer than `--size-limit`                         | `TooLarge` |
-//! | 5    | standard input could not be read                                | `Reader` |
+//! | 5    | standard input is closed, or could not be read                  | `Reader` |
 //! | 6    | the target cannot be a file at that path                        | `NotFound`, `InvalidPath`, `IsADirectory`, `NotADirectory`, `CrossDevice`, `Unsupported` |
 //! | 7    | the target exists already (`--create-new`)                      | `AlreadyExists` |
 //! | 8    | not permitted, or the file system is read-only                  | `PermissionDenied`, `ReadOnlyFilesystem` |
 //! | 9    | no space left, or the quota is used up                          | `StorageFull`, `QuotaExceeded` |
 //! | 10   | the target is in use: locked, busy, or a mount point            | `Busy`, `Locked`, `TimedOut` |
 //! | 11   | the new content is (or may be) in place, but it may not survive a power cut | any, once the target is not `Unchanged` |
-//!
+//! | 12   | the input is empty (`--not-empty`)                              | |
 //! | 14   | stopped by SIGTERM or SIGINT (Ctrl-C) before the target was replaced | `Cancelled` |
 //!
 //! With every code but 0 and 11 the target is as it was, and nothing is left beside it. A second
@@ -38,6 +40,7 @@
 mod input;
 mod json;
 mod progress;
+mod size;
 
 use std::error::Error as StdError;
 use std::io;
@@ -47,7 +50,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use durafile::{CancelToken, EXIT_CANCELLED, ErrorKind, TargetState, WriteOptions};
 
-use input::Input;
+use input::{Empty, Input};
 use progress::Progress;
 
 /// How much is read at once.
@@ -79,11 +82,15 @@ struct Args {
     /// What to do when the target is a symbolic link
     #[arg(long, value_enum, default_value_t = Symlinks::Follow)]
     symlinks: Symlinks,
-    /// Leave a target alone that holds the same bytes already
+    /// Write nothing if the target already holds the same bytes
     #[arg(long)]
     skip_unchanged: bool,
-    /// Refuse to save more than this
-    #[arg(long, value_name = "BYTES")]
+    /// Refuse empty input, such as that of a producer that failed at once
+    #[arg(long)]
+    not_empty: bool,
+    /// Refuse to save more than this many bytes, such as 5000, 64KiB (1024 bytes each) or 3MB (1000000
+    /// bytes each)
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     size_limit: Option<u64>,
     /// What the save must survive: full = power loss; data = power loss, though the previous
     /// save may come back; none = the death of the process
@@ -161,28 +168,47 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // Without it a signal ends the program at once, and the target is as it was all the same.
     let token = CancelToken::on_termination().unwrap_or_default();
-    let mut input = Progress::new(Input::new(&token));
+    if input::is_closed() {
+        return report(&Failure::Closed);
+    }
+    let mut input = Progress::new(Input::new(&token, args.not_empty));
     let saved = if args.json || args.pretty {
         json::save(&args, &token, &mut input)
     } else {
-        args.options(&token).write_from(&args.target, &mut input).map_err(Failure::Save)
+        args.options(&token).write_from(&args.target, &mut input).map_err(Failure::of_save)
     };
     input.clear();
     match saved {
         Ok(committed) => {
-            let wanted = durafile::Durability::from(args.durability);
-            let reached = committed.durability();
-            if reached != wanted {
-                let [wanted, reached] = [wanted, reached].map(|level| format!("{level:?}").to_lowercase());
-                eprintln!("save: Saved, but with durability {reached} only; {wanted} is not possible there.");
+            if let Some(notice) = less_durable(args.durability.into(), committed.durability()) {
+                eprintln!("save: {notice}");
             }
             ExitCode::SUCCESS
         }
-        Err(failure) => {
-            eprintln!("save: {}", failure.sentence());
-            eprintln!("save: {}", failure.chain());
-            ExitCode::from(failure.exit_code())
-        }
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("save: {}", failure.sentence());
+    eprintln!("save: {}", failure.chain());
+    ExitCode::from(failure.exit_code())
+}
+
+/// What to say where the file system can't promise what was asked for.
+fn less_durable(wanted: durafile::Durability, reached: durafile::Durability) -> Option<&'static str> {
+    use durafile::Durability::{Data, None as Memory};
+    match reached {
+        reached if reached >= wanted => None,
+        Memory => Some(
+            "Saved, but this file system keeps files in memory only; the file will not survive a restart \
+             or a power cut.",
+        ),
+        Data => Some(
+            "Saved, but this file system can't make the new name durable; after a power cut the old \
+             content may be back.",
+        ),
+        _ => Some("Saved, but not as durably as was asked for."),
     }
 }
 
@@ -197,15 +223,31 @@ enum Failure {
     NotUtf8(io::Error),
     /// Standard input broke off while JSON was read.
     Input(io::Error),
+    /// The input has no bytes, and must have some.
+    Empty,
+    /// There is no standard input.
+    Closed,
 }
 
 impl Failure {
+    /// A failed save; the cause may be that the input was refused.
+    fn of_save(error: durafile::Error) -> Self {
+        if error.io_error().is_some_and(Empty::is_cause_of) { Self::Empty } else { Self::Save(error) }
+    }
+
+    /// A failed read while JSON was parsed.
+    fn of_input(error: io::Error) -> Self {
+        if Empty::is_cause_of(&error) { Self::Empty } else { Self::Input(error) }
+    }
+
     /// One sentence for the person at the terminal.
     fn sentence(&self) -> &'static str {
         match self {
             Self::Save(error) => error.hint(),
             Self::Json(_) | Self::NotUtf8(_) => "The input is not valid JSON; nothing was saved.",
             Self::Input(_) => "The input could not be read to its end; nothing was saved.",
+            Self::Empty => "The input is empty; nothing was saved.",
+            Self::Closed => "There is no standard input to read; nothing was saved.",
         }
     }
 
@@ -217,6 +259,8 @@ impl Failure {
             Self::Json(error) => ("could not parse standard input".to_owned(), Some(error)),
             Self::NotUtf8(error) => ("could not parse standard input".to_owned(), Some(error)),
             Self::Input(error) => ("could not read standard input".to_owned(), Some(error)),
+            Self::Empty => ("standard input ended before its first byte".to_owned(), None),
+            Self::Closed => ("standard input is closed".to_owned(), None),
         };
         while let Some(cause) = next {
             line.push_str(": ");
@@ -230,7 +274,8 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         let error = match self {
             Self::Json(_) | Self::NotUtf8(_) => return 3,
-            Self::Input(_) => return 5,
+            Self::Input(_) | Self::Closed => return 5,
+            Self::Empty => return 12,
             Self::Save(error) => error,
         };
         if error.target() != TargetState::Unchanged {

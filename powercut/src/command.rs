@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser, Subcommand};
 
-use crate::file_system::{Column, FileSystem};
-use crate::operation::Outcome;
-use crate::recording::Cut;
+use crate::device::file_system::{Column, FileSystem};
+use crate::device::recording::Cut;
+use crate::device::{bare, daemon, store};
+use crate::mirror;
 use crate::table::{self, Row};
-use crate::{bare, daemon, mirror, store, worker};
+use crate::work::operation::Outcome;
+use crate::work::worker;
 
 /// Cuts the power in the middle of durafile's saves, on real file systems, and looks at what is left.
 #[derive(Debug, Parser)]

@@ -9,51 +9,17 @@
 //! that is the disk.
 
 #[cfg(target_os = "linux")]
-mod bare;
-#[cfg(target_os = "linux")]
-mod bench;
-#[cfg(target_os = "linux")]
 mod command;
 #[cfg(target_os = "linux")]
-mod content;
-#[cfg(target_os = "linux")]
-mod daemon;
-#[cfg(target_os = "linux")]
-mod dirs;
-#[cfg(target_os = "linux")]
-mod disk;
-#[cfg(target_os = "linux")]
-mod file_system;
-#[cfg(target_os = "linux")]
-mod fuse;
+mod device;
 #[cfg(target_os = "linux")]
 mod mirror;
 #[cfg(target_os = "linux")]
-mod mirror_ops;
-#[cfg(target_os = "linux")]
-mod noise;
-#[cfg(target_os = "linux")]
-mod operation;
-#[cfg(target_os = "linux")]
 mod random;
-#[cfg(target_os = "linux")]
-mod recording;
-#[cfg(target_os = "linux")]
-mod refuse;
-#[cfg(target_os = "linux")]
-mod rig;
-#[cfg(target_os = "linux")]
-mod sets;
-#[cfg(target_os = "linux")]
-mod single;
-#[cfg(target_os = "linux")]
-mod store;
 #[cfg(target_os = "linux")]
 mod table;
 #[cfg(target_os = "linux")]
-mod teeth;
-#[cfg(target_os = "linux")]
-mod worker;
+mod work;
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -1,6 +1,6 @@
 //! The results as Markdown.
 
-use crate::operation::{Kind, What};
+use crate::work::operation::{Kind, What};
 
 /// One cell.
 #[derive(Clone, Debug)]

@@ -4,11 +4,8 @@
 //! there, which go read-only or shut down; then they are mounted again from what the disk has.
 #![cfg(target_os = "linux")]
 
-#[allow(dead_code, reason = "the library's own tests need more of it")]
-#[path = "../../tests/it/operations.rs"]
-mod operations;
 #[allow(dead_code, unused_macros, unused_imports, reason = "the library's own tests need more of it")]
-#[path = "../../tests/it/support.rs"]
+#[path = "../../tests/it/support/mod.rs"]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +14,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use durafile::{Durability, ErrorKind, TargetState, recover};
 use fs_err as fs;
-use operations::{Operation, Tree, judge, remnants, tree};
+use support::operations::{self, Operation, Tree, judge, remnants, tree};
 use support::{expect_pass, has, is_root, job, rerun, skip, this_test};
 
 /// The rig, by its orders.

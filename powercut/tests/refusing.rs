@@ -4,11 +4,8 @@
 //! runs on it, the trees before and after are compared, and a writer is killed there.
 #![cfg(target_os = "linux")]
 
-#[allow(dead_code, reason = "the library's own tests need more of it")]
-#[path = "../../tests/it/operations.rs"]
-mod operations;
 #[allow(dead_code, unused_macros, unused_imports, reason = "the library's own tests need more of it")]
-#[path = "../../tests/it/support.rs"]
+#[path = "../../tests/it/support/mod.rs"]
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
@@ -21,8 +18,8 @@ use durafile::{
     Transaction, health, recover,
 };
 use fs_err as fs;
-use operations::{Operation, judge, remnants, tree};
 use rustix::process::{Signal, getpid, kill_process};
+use support::operations::{self, Operation, judge, remnants, tree};
 use support::{expect_pass, has, is_root, job, names, refused, rerun, skip, this_test};
 
 /// A mounted mirror; its daemon ends when this is dropped.

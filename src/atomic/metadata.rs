@@ -1,21 +1,25 @@
-//! What a replacement keeps of the file it replaces.
+//! Step 5: what a replacement keeps of the file it replaces.
 //!
 //! Owner before ACL before mode: changing the owner clears setuid and setgid, and setting an
-//! ACL changes the mode. Only what differs is set, and all of it before the sync.
+//! ACL changes the mode. Only what differs is set, and all of it before the sync, so that it is as durable
+//! as the content.
+//!
+//! Metadata that is refused is not kept, as long as nobody gains a right by that; a disk that is full, or a
+//! system that is short of something, fails the save.
 
 use std::ffi::{CStr, CString};
 use std::io;
 
 use crate::options::WriteOptions;
-use crate::sys::{ACL, DEFAULT_ACL, Existing, File, Kind, Stat, Xattrs};
+use crate::sys::{self, ACL, DEFAULT_ACL, File, Kind, OwnerNames, Stat, TargetMeta, Xattrs};
 
 /// Is there anything to set, and so a reason to look at the staged file?
-pub(crate) fn is_needed(existing: Option<&Existing>, options: &WriteOptions) -> bool {
+pub(crate) fn is_needed(existing: Option<&TargetMeta>, options: &WriteOptions) -> bool {
     options.permissions.is_some()
         || existing.is_some_and(|old| old.stat.kind == Kind::File && !options.forget_metadata)
 }
 
-/// They vouch for the old content, or grant rights to it.
+/// These attributes vouch for the old content, or grant rights to it.
 const NEVER_COPIED: [&[u8]; 3] = [b"security.capability", b"security.ima", b"security.evm"];
 
 /// XFS shows root the ACL a second time, under its raw name.
@@ -28,38 +32,46 @@ fn is_never_copied(name: &[u8]) -> bool {
 /// Setuid and setgid are not handed on: the new content may be anybody's.
 const KEPT_MODE: u32 = 0o1777;
 
-/// Gives a staged file the metadata that its target must have.
+/// Gives a staged file the metadata that its target must have. Returns whether it has all that was to be kept.
 /// `stat` is the staged file's own; `existing` what stands at the target's name.
 pub(crate) fn apply(
     file: &File,
     stat: &Stat,
-    existing: Option<&Existing>,
+    existing: Option<&TargetMeta>,
     options: &WriteOptions,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let old = existing.filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
-    let asked = options.permissions.as_ref().map(super::mode_of_permissions);
+    let asked = options.permissions.as_ref().map(sys::mode_of_permissions);
     let Some(old) = old else {
-        return match asked {
-            Some(mode) => {
-                drop_acl(file, &names_of(file)?)?;
-                set_mode(file, mode, None)
-            }
-            None => Ok(()),
-        };
+        let Some(mode) = asked else { return Ok(true) };
+        drop_acl(file, names_of(file).as_deref())?;
+        set_mode(file, mode, None)?;
+        return check_asked(file, mode, options).map(|()| true);
     };
-    let group_kept = keep_owner(file, stat, &old.stat)?;
+    let owner = keep_owner(file, stat, old)?;
     let mut wanted = old.xattrs.clone();
     wanted.retain(|(name, _)| !is_never_copied(name.as_bytes()));
     if asked.is_some() {
         wanted.retain(|(name, _)| name.as_c_str() != ACL);
     }
     let mut mode = old.stat.mode & KEPT_MODE;
-    if !group_kept {
+    if !owner.group_kept {
         mode = restrict_group(mode, &mut wanted);
     }
-    let (changed_acl, mode) = keep_xattrs(file, &wanted, mode)?;
-    let current = (!changed_acl && stat.uid == old.stat.uid && stat.gid == old.stat.gid).then_some(stat.mode);
-    set_mode(file, asked.unwrap_or(mode), current)
+    let rest = Rest { xattrs: &wanted, mode, asked, is_copy: false };
+    let is_rest_kept = rest.set_for(file, stat, &old.stat, owner)?;
+    asked.map_or(Ok(()), |mode| check_asked(file, mode, options))?;
+    Ok(is_rest_kept && owner.is_kept && owner.group_kept && old.is_complete)
+}
+
+/// Permissions that were asked for are reached, or the save fails: a group that the caller is no member of, and
+/// some mounts, drop bits without a word.
+fn check_asked(file: &File, asked: u32, options: &WriteOptions) -> io::Result<()> {
+    if options.permissions_may_differ || file.stat()?.mode == asked {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// Signatures of one inode, which mean nothing on another.
@@ -68,125 +80,208 @@ const NEVER_CARRIED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 
-/// Gives the copy of a file or directory what the original has. The content is the same, so
-/// setuid, setgid and capabilities stay, as long as the owner does.
-pub(crate) fn carry(copy: &File, old: &Existing) -> io::Result<()> {
+/// Gives the copy of a file or directory what the original has, and returns whether it has all of that. The content
+/// is the same, so setuid, setgid and capabilities stay, as long as the owner does.
+pub(crate) fn copy_metadata(copy: &File, old: &TargetMeta) -> io::Result<bool> {
     let stat = copy.stat()?;
-    let group_kept = keep_owner(copy, &stat, &old.stat)?;
-    let owner_kept = stat.uid == old.stat.uid || copy.stat()?.uid == old.stat.uid;
+    let owner = keep_owner(copy, &stat, old)?;
     let mut wanted = old.xattrs.clone();
     wanted.retain(|(name, _)| {
         !NEVER_CARRIED.contains(&name.to_bytes()) && !name.to_bytes().starts_with(RAW_ACL)
     });
     let mut mode = old.stat.mode;
-    if !owner_kept {
+    if !owner.is_kept {
         mode &= !SETUID;
         wanted.retain(|(name, _)| name.to_bytes() != b"security.capability");
     }
-    if !group_kept {
+    if !owner.group_kept {
         let keeps_setgid = old.stat.kind == Kind::Dir;
         mode = restrict_group(mode, &mut wanted) & if keeps_setgid { !0 } else { !SETGID };
     }
     let is_wanted = |attribute: &CStr| wanted.iter().any(|(name, _)| name.as_c_str() == attribute);
-    if !is_wanted(DEFAULT_ACL) && names_of(copy)?.iter().any(|name| name.as_c_str() == DEFAULT_ACL) {
+    let is_there = |names: Vec<CString>| names.iter().any(|name| name.as_c_str() == DEFAULT_ACL);
+    if !is_wanted(DEFAULT_ACL) && names_of(copy).is_some_and(is_there) {
         copy.remove_xattr(DEFAULT_ACL)?;
     }
-    let (changed_acl, mode) = keep_xattrs(copy, &wanted, mode)?;
-    let unchanged = !changed_acl && stat.uid == old.stat.uid && stat.gid == old.stat.gid;
-    set_mode(copy, mode, unchanged.then_some(stat.mode))
+    let rest = Rest { xattrs: &wanted, mode, asked: None, is_copy: true };
+    let is_rest_kept = rest.set_for(copy, &stat, &old.stat, owner)?;
+    Ok(is_rest_kept && owner.is_kept && owner.group_kept && old.is_complete)
 }
 
 /// Gives a new directory what its entries will inherit, before there are any.
-pub(crate) fn bequeath(copy: &File, old: &Existing) -> io::Result<()> {
+pub(crate) fn set_inherited(copy: &File, old: &TargetMeta) -> io::Result<()> {
     let stat = copy.stat()?;
     if old.stat.mode & SETGID != 0 && (stat.gid == old.stat.gid || keep_group(copy, old.stat.gid)?) {
         copy.set_mode(stat.mode | SETGID)?;
     }
     match old.xattrs.iter().find(|(name, _)| name.as_c_str() == DEFAULT_ACL) {
-        Some((name, value)) => match copy.set_xattr(name, value) {
-            Err(e) if not_permitted(&e) => Ok(()),
-            set => set,
-        },
+        Some((name, value)) => unless_refused(copy.set_xattr(name, value)).map(|_| ()),
         None => Ok(()),
     }
 }
 
+/// Returns why a call that only keeps metadata was refused, by whatever errno. A save that went on without space
+/// or memory would lose what could be kept a moment later: that is an error.
+fn refusal(done: io::Result<()>) -> io::Result<Option<io::Error>> {
+    match done {
+        Err(e) if sys::is_out_of_space(&e) || sys::is_transient(&e) => Err(e),
+        done => Ok(done.err()),
+    }
+}
+
+/// Whether it was done, and not refused.
+fn unless_refused(done: io::Result<()>) -> io::Result<bool> {
+    Ok(refusal(done)?.is_none())
+}
+
 fn keep_group(file: &File, gid: u32) -> io::Result<bool> {
-    match file.set_owner(None, Some(gid)) {
-        Err(e) if not_permitted(&e) => Ok(false),
-        set => set.map(|()| true),
+    unless_refused(file.set_owner(None, Some(gid)))
+}
+
+/// The result of keeping owner and group.
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    /// The file belongs to the old owner, and did not before.
+    is_changed: bool,
+    is_kept: bool,
+    group_kept: bool,
+}
+
+/// Keeps owner and group as far as permitted, and as far as they can be named here.
+fn keep_owner(file: &File, new: &Stat, old: &TargetMeta) -> io::Result<Owner> {
+    let OwnerNames { uid: uid_is_named, gid: gid_is_named } = old.owner_names;
+    let uid = (new.uid != old.stat.uid && uid_is_named).then_some(old.stat.uid);
+    let gid = (new.gid != old.stat.gid && gid_is_named).then_some(old.stat.gid);
+    let both = (uid.is_some() || gid.is_some()) && unless_refused(file.set_owner(uid, gid))?;
+    let group_kept = match gid {
+        Some(gid) if !both && uid.is_some() => keep_group(file, gid)?,
+        gid => both || gid.is_none(),
+    };
+    let is_kept = uid_is_named && (both || uid.is_none());
+    Ok(Owner { is_changed: both && uid.is_some(), is_kept, group_kept: gid_is_named && group_kept })
+}
+
+/// The metadata that is set after the owner.
+#[derive(Clone, Copy, Debug)]
+struct Rest<'a> {
+    xattrs: &'a Xattrs,
+    /// The mode, if no permissions were asked for.
+    mode: u32,
+    asked: Option<u32>,
+    /// A copy in a new version of a directory has the mode of the original, or there is no new version.
+    is_copy: bool,
+}
+
+/// Why something was refused.
+#[derive(Debug)]
+struct Refused {
+    mode: Option<io::Error>,
+    xattr: Option<io::Error>,
+}
+
+impl Refused {
+    fn is_any(&self) -> bool {
+        self.mode.is_some() || self.xattr.is_some()
     }
 }
 
-fn set_mode(file: &File, mode: u32, current: Option<u32>) -> io::Result<()> {
-    if current == Some(mode) { Ok(()) } else { file.set_mode(mode) }
+impl Rest<'_> {
+    /// Sets attributes and mode of a file that was `stat` before its owner became `owner`. Returns whether it has
+    /// them all.
+    fn set_for(self, file: &File, stat: &Stat, old: &Stat, owner: Owner) -> io::Result<bool> {
+        // A change of the owner takes setuid and setgid away.
+        let is_known = !(owner.is_changed && stat.mode & (SETUID | SETGID) != 0);
+        let (mut refused, mut mode) = self.set(file, is_known.then_some(stat.mode))?;
+        if refused.is_any() && owner.is_changed && unless_refused(file.set_owner(Some(stat.uid), None))? {
+            // A process may have the right to give files away, but not to change those of others (root without
+            // CAP_FOWNER). Then all is set while the file is its own.
+            let again = self.set(file, None);
+            file.set_owner(Some(old.uid), None)?;
+            (refused, mode) = again?;
+        }
+        let is_narrower = self.asked.is_none() && mode != self.mode;
+        let Refused { mode: refused, xattr } = refused;
+        let is_kept = xattr.is_none() && !is_narrower;
+        let Some(e) = refused.or(xattr) else { return Ok(is_kept) };
+        // Some mounts refuse every change, and show the mode that is wanted all the same.
+        let found = file.stat()?.mode;
+        // A copy has the mode of the original. Nobody may have more rights than the old file gave.
+        if (self.is_copy && found != mode) || found & !mode != 0 {
+            return Err(e);
+        }
+        Ok(is_kept && found == mode)
+    }
+
+    /// Returns also the mode, which is narrower where an ACL could not be kept.
+    fn set(self, file: &File, current: Option<u32>) -> io::Result<(Refused, u32)> {
+        let xattrs = keep_xattrs(file, self.xattrs, self.mode)?;
+        let mode = self.asked.unwrap_or(xattrs.mode);
+        let refused = set_mode(file, mode, current.filter(|_| !xattrs.acl_changed))?;
+        Ok((Refused { mode: refused, xattr: xattrs.refused }, mode))
+    }
 }
 
-/// As far as permitted. Returns whether the group is the old one.
-fn keep_owner(file: &File, new: &Stat, old: &Stat) -> io::Result<bool> {
-    let uid = (new.uid != old.uid).then_some(old.uid);
-    let gid = (new.gid != old.gid).then_some(old.gid);
-    if uid.is_none() && gid.is_none() {
-        return Ok(true);
-    }
-    match file.set_owner(uid, gid) {
-        Err(e) if not_permitted(&e) => {}
-        set => return set.map(|()| true),
-    }
-    match gid {
-        None => Ok(true),
-        Some(_) if uid.is_none() => Ok(false),
-        Some(gid) => keep_group(file, gid),
-    }
+/// Sets the mode unless the file has it. Returns why that was refused.
+fn set_mode(file: &File, mode: u32, current: Option<u32>) -> io::Result<Option<io::Error>> {
+    if current == Some(mode) { Ok(None) } else { refusal(file.set_mode(mode)) }
 }
 
-/// EINVAL: the id doesn't exist in this user namespace.
-fn not_permitted(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-    )
-}
-
-fn names_of(file: &File) -> io::Result<Vec<CString>> {
+/// The attributes that a file has; none if they can't be told, by whatever errno.
+fn names_of(file: &File) -> Option<Vec<CString>> {
     match file.xattr_names() {
-        Err(e) if not_permitted(&e) => Ok(Vec::new()),
-        names => names,
+        Err(e) if sys::is_unsupported(&e) => Some(Vec::new()),
+        names => names.ok(),
     }
 }
 
 /// Removes an ACL that the directory's default gave the staged file. Says whether there was one.
-fn drop_acl(file: &File, names: &[CString]) -> io::Result<bool> {
-    if !names.iter().any(|name| name.as_c_str() == ACL) {
-        return Ok(false);
+fn drop_acl(file: &File, names: Option<&[CString]>) -> io::Result<bool> {
+    match names {
+        Some(names) if names.iter().any(|name| name.as_c_str() == ACL) => {
+            file.remove_xattr(ACL).map(|()| true)
+        }
+        Some(_) => Ok(false),
+        // An attribute can be removed by its name even where they can't be listed.
+        None => unless_refused(file.remove_xattr(ACL)),
     }
-    file.remove_xattr(ACL).map(|()| true)
 }
 
-/// Copies attributes that differ. Returns whether an ACL changed, and the mode, which is
-/// narrower where an ACL could not be kept.
-fn keep_xattrs(file: &File, wanted: &Xattrs, mode: u32) -> io::Result<(bool, u32)> {
-    let present = names_of(file)?;
-    let mut changed_acl = false;
+/// The result of copying attributes.
+#[derive(Debug)]
+struct Attributes {
+    acl_changed: bool,
+    refused: Option<io::Error>,
+    mode: u32,
+}
+
+/// Copies attributes that differ.
+fn keep_xattrs(file: &File, wanted: &Xattrs, mode: u32) -> io::Result<Attributes> {
+    let present = names_of(file);
+    let mut found = Attributes { acl_changed: false, refused: None, mode };
     if !wanted.iter().any(|(name, _)| name.as_c_str() == ACL) {
-        changed_acl = drop_acl(file, &present)?;
+        found.acl_changed = drop_acl(file, present.as_deref())?;
     }
-    let mut mode = mode;
+    let present = present.unwrap_or_default();
     for (name, value) in wanted {
         if present.contains(name) && file.xattr(name).is_ok_and(|now| now == *value) {
             continue;
         }
-        match file.set_xattr(name, value) {
-            Ok(()) => changed_acl |= name.as_c_str() == ACL,
-            Err(e) if not_permitted(&e) && name.as_c_str() == ACL => {
-                changed_acl = true;
-                mode = mode_without_acl(mode, value);
-            }
-            Err(e) if not_permitted(&e) => {}
-            Err(e) => return Err(e),
+        let is_acl = name.as_c_str() == ACL;
+        if is_acl && value.is_empty() {
+            // The old ACL can't be read, and nobody may gain the rights that it took away. An empty one
+            // would be none.
+            drop_acl(file, None)?;
+            (found.acl_changed, found.mode) = (true, mode_without_acl(mode, value));
+            continue;
         }
+        let refused = refusal(file.set_xattr(name, value))?;
+        if is_acl {
+            found.acl_changed = true;
+            found.mode = if refused.is_none() { mode } else { mode_without_acl(mode, value) };
+        }
+        found.refused = refused.or(found.refused);
     }
-    Ok((changed_acl, mode))
+    Ok(found)
 }
 
 const ACL_HEADER: usize = 4;

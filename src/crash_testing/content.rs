@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::disk::{Body, Inode};
-use super::units::{BLOCK, Change, Kind, Unit};
+use crate::crash_testing::disk::{Body, Inode};
+use crate::crash_testing::units::{BLOCK, Change, Kind, Unit};
 use crate::sys::ACL;
-use crate::sys::record::Access;
+use crate::sys::recorder::Access;
 
 /// How much of one unit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     Absent,
     Whole,
     /// Of a write: the length is there, the data is not.
@@ -19,11 +19,13 @@ pub(super) enum Choice {
     Before(Cut),
     /// Of a write: the length, and what stands after the first block boundary.
     After,
+    /// Of a write: the length, and every second block, from the first on.
+    Alternate,
 }
 
 /// The block boundaries at which a write is torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     First,
     Middle,
     Last,
@@ -31,7 +33,7 @@ pub(super) enum Cut {
 
 impl Choice {
     /// All, each with its sign in the name of a state.
-    pub(super) const SIGNS: [(Choice, char); 7] = [
+    pub(crate) const SIGNS: [(Choice, char); 8] = [
         (Choice::Absent, '0'),
         (Choice::Whole, '1'),
         (Choice::Zeros, 'z'),
@@ -39,19 +41,20 @@ impl Choice {
         (Choice::Before(Cut::Middle), 'b'),
         (Choice::Before(Cut::Last), 'c'),
         (Choice::After, 'd'),
+        (Choice::Alternate, 'e'),
     ];
 
-    pub(super) fn sign(self) -> char {
+    pub(crate) fn sign(self) -> char {
         Self::SIGNS.iter().find(|(choice, _)| *choice == self).map_or('?', |(_, sign)| *sign)
     }
 
-    pub(super) fn of_sign(sign: char) -> Option<Choice> {
+    pub(crate) fn of_sign(sign: char) -> Option<Choice> {
         Self::SIGNS.iter().find(|(_, known)| *known == sign).map(|(choice, _)| *choice)
     }
 }
 
 /// What a unit may come to, the likely ones first.
-pub(super) fn choices(unit: &Unit) -> Vec<Choice> {
+pub(crate) fn choices(unit: &Unit) -> Vec<Choice> {
     let mut all = vec![Choice::Absent, Choice::Whole];
     if let Kind::Write { offset, data, .. } = &unit.kind {
         all.push(Choice::Zeros);
@@ -66,6 +69,9 @@ pub(super) fn choices(unit: &Unit) -> Vec<Choice> {
         }
         if !places.is_empty() {
             all.push(Choice::After);
+        }
+        if places.len() > 1 {
+            all.push(Choice::Alternate);
         }
     }
     all
@@ -84,7 +90,7 @@ fn boundary(offset: u64, len: u64, cut: Cut) -> Option<u64> {
 }
 
 /// Applies a unit to its inode, as far as it survives.
-pub(super) fn apply(unit: &Unit, choice: Choice, inode: &mut Inode) {
+pub(crate) fn apply(unit: &Unit, choice: Choice, inode: &mut Inode) {
     if choice == Choice::Absent {
         return;
     }
@@ -125,6 +131,9 @@ fn apply_change(change: &Change, inode: &mut Inode) {
 
 fn write(content: &mut Vec<u8>, offset: u64, data: &[u8], choice: Choice) {
     let len = data.len() as u64;
+    if choice == Choice::Alternate {
+        return write_alternate(content, offset, data);
+    }
     let (from, to, end) = match choice {
         Choice::Before(cut) => {
             let place = boundary(offset, len, cut).unwrap_or(offset);
@@ -141,6 +150,21 @@ fn write(content: &mut Vec<u8>, offset: u64, data: &[u8], choice: Choice) {
     let place = content.get_mut(usize_of(from)..usize_of(to));
     if let (Some(source), Some(place)) = (source, place) {
         place.copy_from_slice(source);
+    }
+}
+
+/// The first block, the third and so on.
+fn write_alternate(content: &mut Vec<u8>, offset: u64, data: &[u8]) {
+    let (first, end) = (offset / BLOCK, usize_of(offset) + data.len());
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    for (at, byte) in (offset..).zip(data) {
+        if (at / BLOCK - first) % 2 == 0 {
+            if let Some(place) = content.get_mut(usize_of(at)) {
+                *place = *byte;
+            }
+        }
     }
 }
 
@@ -168,7 +192,7 @@ mod tests {
     fn a_longer_write_is_torn_at_its_block_boundaries() {
         use Choice::*;
         assert_eq!(choices(&unit(4090, 7)), [Absent, Whole, Zeros, Before(Cut::First), After]);
-        assert_eq!(choices(&unit(0, 5 * 4096)).len(), 7);
+        assert_eq!(choices(&unit(0, 5 * 4096)).len(), 8);
         let mut content = b"old".to_vec();
         write(&mut content, 0, &[b'n'; 5000], Before(Cut::First));
         assert_eq!(content, [b'n'; 4096]);
@@ -178,5 +202,9 @@ mod tests {
         let mut content = Vec::new();
         write(&mut content, 0, &[b'n'; 5000], After);
         assert_eq!((content[4095], content[4096], content.len()), (0, b'n', 5000));
+        let mut content = vec![b'o'; 3 * 4096];
+        write(&mut content, 4000, &[b'n'; 9000], Alternate);
+        assert_eq!((content[4000], content[4096], content[8191], content[8192]), (b'n', b'o', b'o', b'n'));
+        assert_eq!((content[12287], content[12288], content.len()), (b'n', 0, 13000));
     }
 }

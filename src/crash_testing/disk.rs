@@ -13,16 +13,16 @@ use std::sync::Arc;
 use rustix::fs::{Timespec, Timestamps};
 
 use crate::sys::FileId;
-use crate::sys::record::{Access, Node, set_xattr_of, xattrs_of};
+use crate::sys::recorder::{Access, Node, set_xattr_of, xattrs_of};
 
 /// The node of the root directory.
-pub(super) const ROOT: Node = 0;
+pub(crate) const ROOT: Node = 0;
 
 /// Deeper trees come only from a directory that was moved into itself by halves.
 const DEEPEST: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Body {
+pub(crate) enum Body {
     File(Arc<Vec<u8>>),
     Dir,
     Symlink(OsString),
@@ -31,7 +31,7 @@ pub(super) enum Body {
 }
 
 impl Body {
-    pub(super) fn link(target: OsString, origin: &Path) -> Body {
+    pub(crate) fn link(target: OsString, origin: &Path) -> Body {
         match Path::new(&target).strip_prefix(origin) {
             Ok(rest) => Body::RootLink(rest.as_os_str().to_owned()),
             Err(_) => Body::Symlink(target),
@@ -40,28 +40,28 @@ impl Body {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Inode {
-    pub(super) body: Body,
-    pub(super) access: Access,
-    pub(super) xattrs: BTreeMap<CString, Vec<u8>>,
+pub(crate) struct Inode {
+    pub(crate) body: Body,
+    pub(crate) access: Access,
+    pub(crate) xattrs: BTreeMap<CString, Vec<u8>>,
 }
 
-pub(super) type Entries = BTreeMap<OsString, Node>;
+pub(crate) type Entries = BTreeMap<OsString, Node>;
 
 /// A root directory and all below it.
 #[derive(Clone, Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     /// Where it was recorded.
-    pub(super) origin: Arc<Path>,
-    pub(super) inodes: HashMap<Node, Inode>,
-    pub(super) entries: HashMap<Node, Entries>,
+    pub(crate) origin: Arc<Path>,
+    pub(crate) inodes: HashMap<Node, Inode>,
+    pub(crate) entries: HashMap<Node, Entries>,
 }
 
 impl Disk {
     /// Reads a real directory. Also says which inode became which node; the root is 0. What
     /// [`write`](Disk::write) has written keeps its numbers: a program may have noted down which inode
     /// is which.
-    pub(super) fn read(root: &Path) -> io::Result<(Disk, HashMap<FileId, Node>)> {
+    pub(crate) fn read(root: &Path) -> io::Result<(Disk, HashMap<FileId, Node>)> {
         let is_written = number_of(&fs::symlink_metadata(root)?) == Some(ROOT);
         let mut reader = Reader {
             root,
@@ -78,12 +78,12 @@ impl Disk {
     }
 
     /// Writes it as a real directory, which must not exist yet.
-    pub(super) fn write(&self, at: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, at: &Path) -> io::Result<()> {
         Writer { disk: self, root: at, written: HashMap::new() }.visit(ROOT, at, 0)
     }
 
     /// Two disks look the same to a program exactly if these are equal.
-    pub(super) fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.walk(&mut |path, node, first, inode| {
             (path, node, first).hash(&mut hasher);
@@ -152,7 +152,7 @@ impl fmt::Display for Body {
 }
 
 /// The beginning of some content; runs of one byte are counted.
-pub(super) fn preview(data: &[u8]) -> String {
+pub(crate) fn preview(data: &[u8]) -> String {
     const RUNS: usize = 4;
     const TEXT: usize = 40;
     if data.len() <= TEXT && !data.contains(&0) {
@@ -296,12 +296,12 @@ fn give_metadata(at: &Path, inode: &Inode) -> io::Result<()> {
 
 /// A directory for the states of one test, removed when dropped. In memory where possible.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
-    pub(super) fn new() -> io::Result<Scratch> {
+    pub(crate) fn new() -> io::Result<Scratch> {
         use std::sync::atomic::{AtomicU64, Ordering};
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let name = format!(
@@ -320,7 +320,7 @@ impl Scratch {
         Err(io::Error::other("neither /dev/shm nor the temporary directory can be written to"))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -332,7 +332,7 @@ impl Drop for Scratch {
 }
 
 /// As far as it goes: what is left in a directory for temporary files harms nobody.
-pub(super) fn remove_tree(path: &Path) {
+pub(crate) fn remove_tree(path: &Path) {
     if fs::remove_dir_all(path).is_ok() {
         return;
     }

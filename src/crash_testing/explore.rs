@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::acked::Acked;
-use super::content::Choice;
-use super::disk::{Disk, Scratch, remove_tree};
-use super::recording::{Manner, is_complete, record};
-use super::recovery::{is_settled, recover};
-use super::report::{Chapter, Failure, Report};
-use super::states::States;
-use super::test::{CrashTest, Outcome, Recovery, SAVED};
-use super::trace::Trace;
+use crate::crash_testing::acked::Acked;
+use crate::crash_testing::content::Choice;
+use crate::crash_testing::disk::{Disk, Scratch, remove_tree};
+use crate::crash_testing::recording::{Manner, is_complete, record};
+use crate::crash_testing::recovery::{is_settled, recover};
+use crate::crash_testing::report::{Chapter, Failure, Report};
+use crate::crash_testing::settings::{Outcome, Recovery, SAVED, Settings};
+use crate::crash_testing::states::States;
+use crate::crash_testing::trace::Trace;
 
 type Check<'t> = &'t dyn Fn(&Path, &Acked) -> Outcome;
 
@@ -21,15 +21,27 @@ type Check<'t> = &'t dyn Fn(&Path, &Acked) -> Outcome;
 const DEEPEST: usize = 4;
 
 /// The states that a check has found good: a trace that leads to one of them again does not have it
-/// tried again. For [`CrashTest::explore_new`].
+/// tried again. For `CrashTest::explore_new`.
+///
+/// ```
+/// use durafile::crash_testing::{CrashTest, Known};
+///
+/// let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// let recording = test.record()?;
+/// let mut known = Known::default();
+/// let first = test.explore_new(recording.trace(), &mut known, |_, _| Ok(()))?;
+/// let again = test.explore_new(recording.trace(), &mut known, |_, _| Ok(()))?;
+/// assert!(first.states > 0 && again.states == 0);
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Known {
     /// Disks, with what had been acknowledged.
     tried: HashSet<(u64, Acked)>,
 }
 
-pub(super) struct Explorer<'t> {
-    test: &'t CrashTest<'t>,
+pub(crate) struct Explorer<'t> {
+    settings: &'t Settings<'t>,
     check: Check<'t>,
     scratch: Scratch,
     known: &'t mut Known,
@@ -48,18 +60,18 @@ struct Past<'p> {
 }
 
 impl<'t> Explorer<'t> {
-    pub(super) fn new(
-        test: &'t CrashTest<'t>,
+    pub(crate) fn new(
+        settings: &'t Settings<'t>,
         check: Check<'t>,
         known: &'t mut Known,
     ) -> Result<Explorer<'t>, String> {
         let scratch = Scratch::new().map_err(|e| format!("no place to work in: {e}"))?;
-        Ok(Explorer { test, check, scratch, known, report: Report::default(), directories: 0 })
+        Ok(Explorer { settings, check, scratch, known, report: Report::default(), directories: 0 })
     }
 
-    pub(super) fn explore(mut self, trace: &Trace) -> Result<Report, Failure> {
+    pub(crate) fn explore(mut self, trace: &Trace) -> Result<Report, Failure> {
         self.report.operations = trace.log.len();
-        match &self.test.only {
+        match &self.settings.only {
             Some(names) => self.only(trace, None, names)?,
             None => self.all(trace, None)?,
         }
@@ -68,11 +80,11 @@ impl<'t> Explorer<'t> {
 
     /// Every crash of this trace; `before` is the crash that it recovers from.
     fn all(&mut self, trace: &Trace, before: Option<&Past<'_>>) -> Result<(), Failure> {
-        let states = States::new(trace, self.test.model, self.test.limit, self.test.seed);
+        let states = States::new(trace, self.settings.model, self.settings.limit, self.settings.seed);
         for at in states.points() {
             let point = states.at(at);
             if point.sampled {
-                self.report.seed = Some(self.test.seed);
+                self.report.seed = Some(self.settings.seed);
             }
             let acked = acked(trace, at, before);
             for choices in &point.all {
@@ -86,7 +98,7 @@ impl<'t> Explorer<'t> {
     /// One state, by its name.
     fn only(&mut self, trace: &Trace, before: Option<&Past<'_>>, names: &str) -> Result<(), Failure> {
         let (name, further) = names.split_once('/').map_or((names, None), |(name, rest)| (name, Some(rest)));
-        let states = States::new(trace, self.test.model, self.test.limit, self.test.seed);
+        let states = States::new(trace, self.settings.model, self.settings.limit, self.settings.seed);
         let Some((point, choices)) = states.named(name) else {
             return Err(Failure::early(format!("DURAFILE_STATE: this save has no state {name}\n{trace}")));
         };
@@ -110,7 +122,7 @@ impl<'t> Explorer<'t> {
         }
         let recovery = self.attempt(past, &disk)?;
         self.known.tried.insert(state);
-        match recovery.filter(|_| self.test.second_crashes && past.depth() < DEEPEST) {
+        match recovery.filter(|_| self.settings.second_crashes && past.depth() < DEEPEST) {
             Some(recovery) => self.all(&recovery, Some(past)),
             None => Ok(()),
         }
@@ -131,13 +143,13 @@ impl<'t> Explorer<'t> {
 
     fn judge(&self, root: &Path, disk: &Disk, acked: &Acked) -> Result<Option<Trace>, String> {
         disk.write(root).map_err(|e| format!("the state could not be written out: {e}"))?;
-        let recovery = match &self.test.recovery {
+        let recovery = match &self.settings.recovery {
             Recovery::None => None,
             Recovery::Ours => Some(self.recover(root, &recover)?),
             Recovery::Own(recover) => Some(self.recover(root, recover)?),
         };
         guarded(|| (self.check)(root, acked)).map_err(|e| format!("the check failed: {e}"))?;
-        if let Recovery::Ours = self.test.recovery {
+        if let Recovery::Ours = self.settings.recovery {
             is_settled(root)?;
         }
         Ok(recovery)

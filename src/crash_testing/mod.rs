@@ -1,5 +1,7 @@
-//! Every crash state of an application's own save path, tried in its own tests. On Linux only: elsewhere
-//! the module is not there.
+//! Tries every crash state of an application's own save path, in the application's own tests.
+//!
+//! This works on Linux only. On other platforms the module contains only [`fail_saves`], which makes saves fail on
+//! purpose.
 //!
 //! With the feature `crash_testing` (for test builds: put it under `[dev-dependencies]`), a
 //! [`CrashTest`] runs a save function once on a real directory and records each operation of
@@ -24,26 +26,26 @@
 //!
 //! # What is recorded
 //!
-//! - Durafile's own operations below the directory that the save is given, and nothing else.
-//!   Another way to write there is noticed at the end of the save and makes the test fail.
-//! - On the thread that runs the save, and on durafile's own threads. A thread that the save
-//!   starts itself is wrapped in [`inherit`].
+//! - Only durafile's own operations below the directory that the save is given are recorded. If the
+//!   save writes there in another way, that is noticed at its end and makes the test fail.
+//! - They are recorded on the thread that runs the save, and on durafile's own threads. A thread that
+//!   the save starts itself must be wrapped in [`inherit`].
 //! - Several steps of one save function are told apart by [`ack`]: what was acknowledged before
 //!   the crash is what the check may insist on.
 //!
-//! All data that is written is held in memory, several times over; a crash test of a few
-//! small files finds what one of large files would.
+//! All data that is written is held in memory, several times over. A crash test with a few
+//! small files finds the same faults as one with large files.
 //!
 //! # Limits
 //!
-//! A crash takes what was not synced, in any combination; it does not damage what was. Time
-//! stamps are not modelled. Reading is not recorded: a save that reads what it wrote before it
+//! A crash takes away what was not synced, in any combination, but it does not damage what was.
+//! Time stamps are not modelled. Reading is not recorded: a save that reads what it wrote earlier
 //! finds it, as on a real system that has not crashed yet.
 //!
 //! # Environment
 //!
-//! - `DURAFILE_SEED`: where there are too many states for all of them, the sample that is taken.
-//! - `DURAFILE_STATE`: try only this state, named as a [`Failure`] names it.
+//! - `DURAFILE_SEED` chooses the sample that is tried where there are too many states to try all of them.
+//! - `DURAFILE_STATE` makes a test try only this state, named as a [`Failure`] names it.
 
 mod acked;
 mod content;
@@ -55,6 +57,7 @@ mod random;
 mod recording;
 mod recovery;
 mod report;
+mod settings;
 mod states;
 mod test;
 #[cfg(test)]
@@ -67,7 +70,9 @@ pub use explore::Known;
 pub use model::Model;
 pub use recording::{Recording, ack, inherit};
 pub use report::{Failure, Report};
-pub use test::{CrashTest, Outcome};
+pub use settings::Outcome;
+pub use test::CrashTest;
 pub use trace::{Operation, Trace};
 
-pub use crate::sys::record::Fault;
+pub use crate::failing::{FailSaves, fail_saves};
+pub use crate::sys::recorder::Fault;

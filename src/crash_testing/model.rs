@@ -1,12 +1,23 @@
 //! Which units a crash may take: the models.
 
-use super::units::{Kind, Unit, Units};
-use crate::sys::record::{Event, Fate, Node, Step};
+use crate::crash_testing::units::{Kind, Unit, Units};
+use crate::sys::recorder::{Event, Fate, Node, Step};
 
 /// What a file system may do with operations that were not synced.
 ///
 /// `docs/crash-model.md` in the source repository says where each is stricter or weaker than ext4,
 /// XFS and btrfs, and why.
+///
+/// ```
+/// use durafile::crash_testing::{CrashTest, Model};
+///
+/// let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// let any_order = test.run(|_, _| Ok(()))?;
+/// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// let journal = test.model(Model::OrderedJournal).run(|_, _| Ok(()))?;
+/// assert!(journal.states <= any_order.states);
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Model {
@@ -18,24 +29,24 @@ pub enum Model {
     /// and metadata survive in order, up to some point; data that was written out and waited
     /// for is there if anything later in the journal is.
     OrderedJournal,
-    /// The process dies and the system goes on: everything done survives.
+    /// The process dies and the system goes on: everything that was done survives.
     ProcessDeath,
 }
 
 /// What is certain about a unit after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     Kept,
     Lost,
     Open,
 }
 
 /// One way in which the units before a crash may stand.
-pub(super) type Standings = Vec<Standing>;
+pub(crate) type Standings = Vec<Standing>;
 
 /// All ways in which the units of the first `point` operations may stand if the crash comes
 /// right after these.
-pub(super) fn standings(model: Model, units: &Units, log: &[Event], point: usize) -> Vec<Standings> {
+pub(crate) fn standings(model: Model, units: &Units, log: &[Event], point: usize) -> Vec<Standings> {
     let before = units.all.partition_point(|unit| unit.op < point);
     let units = units.all.get(..before).unwrap_or_default();
     let log = log.get(..point).unwrap_or_default();
@@ -49,7 +60,7 @@ pub(super) fn standings(model: Model, units: &Units, log: &[Event], point: usize
 /// Crash points that no later one covers: a crash before an operation that only adds a unit is
 /// also a crash after it, with that unit lost. Left are those before a sync or an
 /// acknowledgment, and the end.
-pub(super) fn points(model: Model, log: &[Event]) -> Vec<usize> {
+pub(crate) fn points(model: Model, log: &[Event]) -> Vec<usize> {
     let narrows = |event: &Event| match event {
         Event::Did(step, _) => step.is_sync() || model == Model::ProcessDeath,
         Event::Ack(_) => true,

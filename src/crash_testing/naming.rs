@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::content::Choice;
-use super::states::{Choices, States};
-use super::trace::Trace;
+use crate::crash_testing::content::Choice;
+use crate::crash_testing::states::{Choices, States};
+use crate::crash_testing::trace::Trace;
 
 impl States<'_> {
     /// The crash point, and a sign for each unit before it.
-    pub(super) fn name(&self, point: usize, choices: &[Choice]) -> String {
+    pub(crate) fn name(&self, point: usize, choices: &[Choice]) -> String {
         let signs: String = choices.iter().map(|choice| choice.sign()).collect();
         format!("{point}:{signs}")
     }
 
     /// The state of that name; none if this save has none such.
-    pub(super) fn named(&self, name: &str) -> Option<(usize, Choices)> {
+    pub(crate) fn named(&self, name: &str) -> Option<(usize, Choices)> {
         let (point, signs) = name.split_once(':')?;
         let point: usize = point.parse().ok()?;
         let choices: Choices = signs.chars().map(Choice::of_sign).collect::<Option<_>>()?;
@@ -22,7 +22,7 @@ impl States<'_> {
     }
 
     /// The operations of a trace, each with what became of it.
-    pub(super) fn annotate(&self, trace: &Trace, point: usize, choices: &[Choice]) -> String {
+    pub(crate) fn annotate(&self, trace: &Trace, point: usize, choices: &[Choice]) -> String {
         let mut text = String::new();
         for (number, operation) in trace.operations().iter().enumerate() {
             if number == point {

@@ -4,17 +4,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, Scratch};
-use super::trace::Trace;
-use crate::sys::record::{self, Event, Fault, Session, Setup};
+use crate::crash_testing::disk::{Disk, Scratch};
+use crate::crash_testing::trace::Trace;
+use crate::sys::recorder::{self, Event, Fault, Session, Setup};
 use crate::sys::{Family, FsKind};
 
 /// Says, within a save under test, that something is done from the user's point of view.
 ///
 /// Call it after a durafile operation has returned `Ok`: a check that finds the label in
-/// [`Acked`](super::Acked) insists that the effect survived. Outside of a test it does nothing.
+/// [`Acked`](crate::crash_testing::Acked) insists that the effect survived. Outside of a test it does nothing.
+///
+/// ```
+/// # use durafile::crash_testing::{CrashTest, ack};
+/// # CrashTest::new(|dir| {
+/// durafile::write(dir.join("order"), "paid")?;
+/// ack("paid"); // what the customer has been told
+///
+/// durafile::write(dir.join("order"), "sent")?;
+/// # Ok(())
+/// # })
+/// # .run(|dir, acked| {
+/// #     assert!(dir.join("order").exists() || !acked.contains("paid"));
+/// #     Ok(())
+/// # })?;
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 pub fn ack(label: &str) {
-    if let Some(session) = record::current() {
+    if let Some(session) = recorder::current() {
         session.ack(label);
     }
 }
@@ -31,31 +47,66 @@ pub fn ack(label: &str) {
 /// # Ok(()) }).run(|_, _| Ok(())).unwrap();
 /// ```
 pub fn inherit<T>(body: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    record::inherit(body)
+    recorder::inherit(body)
 }
 
 /// A save that was recorded, and the directory it worked in.
+///
+/// ```
+/// use durafile::crash_testing::CrashTest;
+///
+/// let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// let recording = test.record()?;
+/// assert!(recording.result().is_ok());
+/// println!("{}", recording.trace());
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Debug)]
 pub struct Recording<T = ()> {
-    pub(super) trace: Trace,
-    pub(super) result: T,
+    pub(crate) trace: Trace,
+    pub(crate) result: T,
     root: PathBuf,
     /// The directory of its own, if it has one.
     _scratch: Option<Scratch>,
 }
 
 impl<T> Recording<T> {
-    /// What it did.
+    /// What the save did, operation by operation.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let recording = test.record()?;
+    /// assert!(recording.trace().operations().iter().any(|operation| operation.is_sync()));
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// What it returned.
+    /// What the save returned.
+    ///
+    /// ```
+    /// use durafile::crash_testing::CrashTest;
+    ///
+    /// let test = CrashTest::new(|_| Err("it always fails".into()));
+    /// let recording = test.record()?;
+    /// assert!(recording.result().is_err());
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn result(&self) -> &T {
         &self.result
     }
 
-    /// Where it did it. A directory of the test's own is removed when this is dropped.
+    /// The directory in which the save worked. If the test made it, it is removed when this is dropped.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let recording = test.record()?;
+    /// assert!(recording.dir().join("a").exists());
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn dir(&self) -> &Path {
         &self.root
     }
@@ -63,17 +114,18 @@ impl<T> Recording<T> {
 
 /// How to record.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Manner {
-    pub(super) faults: Vec<Fault>,
-    pub(super) real_syncs: bool,
-    pub(super) no_links_by_descriptor: bool,
-    pub(super) remote: bool,
-    pub(super) journaled: bool,
-    pub(super) killed_before: Option<usize>,
+pub(crate) struct Manner {
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) real_syncs: bool,
+    pub(crate) no_links_by_descriptor: bool,
+    pub(crate) remote: bool,
+    pub(crate) journaled: bool,
+    pub(crate) btrfs: bool,
+    pub(crate) killed_before: Option<usize>,
 }
 
 /// Records in a new directory, after `prepare` has filled it.
-pub(super) fn record_new<T>(
+pub(crate) fn record_new<T>(
     manner: &Manner,
     prepare: impl FnOnce(&Path) -> io::Result<()>,
     save: impl Fn(&Path) -> T,
@@ -86,7 +138,7 @@ pub(super) fn record_new<T>(
 }
 
 /// Records in this directory, after `prepare` has filled it.
-pub(super) fn record_there<T>(
+pub(crate) fn record_there<T>(
     manner: &Manner,
     root: &Path,
     prepare: impl FnOnce(&Path) -> io::Result<()>,
@@ -98,7 +150,7 @@ pub(super) fn record_there<T>(
 }
 
 /// Records in this directory, as it is.
-pub(super) fn record<T>(
+pub(crate) fn record<T>(
     manner: &Manner,
     root: &Path,
     save: impl Fn(&Path) -> T,
@@ -106,7 +158,7 @@ pub(super) fn record<T>(
     let (initial, ids) = Disk::read(root).map_err(|e| format!("the initial state: {e}"))?;
     let next = ids.values().max().map_or(0, |last| last + 1);
     let setup = Setup {
-        fs: FsKind { volatile: false, remote: manner.remote, family: family_of(manner) },
+        fs: FsKind { memory_backed: false, remote: manner.remote, family: family_of(manner) },
         faults: manner.faults.clone(),
         real_syncs: manner.real_syncs,
         no_links_by_descriptor: manner.no_links_by_descriptor,
@@ -114,7 +166,7 @@ pub(super) fn record<T>(
     };
     let session = Arc::new(Session::new(setup, ids, next));
     let result = {
-        let _entered = record::enter(Some(Arc::clone(&session)));
+        let _entered = recorder::enter(Some(Arc::clone(&session)));
         if manner.killed_before.is_some() {
             let _dead = save(root);
             session.restart();
@@ -131,7 +183,7 @@ pub(super) fn record<T>(
 }
 
 /// Nothing but the recorded operations changed the directory.
-pub(super) fn is_complete(trace: &Trace, root: &Path) -> Result<(), String> {
+pub(crate) fn is_complete(trace: &Trace, root: &Path) -> Result<(), String> {
     let (found, _) = Disk::read(root).map_err(|e| format!("the final state: {e}"))?;
     let modelled = trace.live();
     if found.digest() == modelled.digest() {
@@ -144,11 +196,15 @@ pub(super) fn is_complete(trace: &Trace, root: &Path) -> Result<(), String> {
 }
 
 impl Trace {
-    pub(super) fn push_ack(&mut self, label: &str) {
+    pub(crate) fn push_ack(&mut self, label: &str) {
         self.log.push(Event::Ack(label.to_owned()));
     }
 }
 
 fn family_of(manner: &Manner) -> Family {
-    if manner.journaled { Family::Ext4 } else { Family::Other }
+    match manner {
+        Manner { journaled: true, .. } => Family::Ext4,
+        Manner { btrfs: true, .. } => Family::Btrfs,
+        _ => Family::Other,
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::test::Outcome;
+use crate::crash_testing::settings::Outcome;
 
 /// Runs it; nobody has tampered with anything, so there is nothing that it can't judge.
-pub(super) fn recover(root: &Path) -> Outcome {
+pub(crate) fn recover(root: &Path) -> Outcome {
     let recovery = crate::recover(root)?;
     let odd: [(&str, &[PathBuf]); 3] = [
         ("quarantined", recovery.quarantined()),
@@ -19,7 +19,7 @@ pub(super) fn recover(root: &Path) -> Outcome {
 }
 
 /// A second run finds nothing to do.
-pub(super) fn is_settled(root: &Path) -> Result<(), String> {
+pub(crate) fn is_settled(root: &Path) -> Result<(), String> {
     match crate::recover(root) {
         Ok(recovery) if recovery.is_clean() => Ok(()),
         Ok(recovery) => Err(format!("a second recovery still found something to do: {recovery:?}")),

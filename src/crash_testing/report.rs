@@ -3,17 +3,26 @@
 use std::fmt;
 use std::ops::AddAssign;
 
-/// How much was tried, and found good.
+/// How much a test has tried, and found good.
+///
+/// ```
+/// use durafile::crash_testing::CrashTest;
+///
+/// let report = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?))).run(|_, _| Ok(()))?;
+/// assert!(report.states > 1 && report.seed.is_none());
+/// println!("{report}");
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// Different disks that a crash of the save may leave.
     pub states: usize,
-    /// Disks that a crash of the recovery from one of these may leave, counted for each.
+    /// Disks that a crash in the middle of the recovery from one of these may leave, counted for each of them.
     pub second_crashes: usize,
-    /// Those among them that no crash of the save leaves.
+    /// How many of the disks after a second crash are none that a crash of the save leaves.
     pub further_states: usize,
-    /// Operations, before and after each of which the crash came.
+    /// Operations of the save; crashes before and after each of them were tried.
     pub operations: usize,
     /// The seed, if there were too many states and a sample was taken.
     pub seed: Option<u64>,
@@ -41,45 +50,83 @@ impl AddAssign<&Report> for Report {
     }
 }
 
-/// The first bad state, or why none could be tried.
+/// The first bad state, or the reason why no state could be tried.
 ///
 /// [`Display`](fmt::Display) and [`Debug`] both give the whole report, so that `unwrap` and `?`
 /// in a test show it: what went wrong, the operations, which of them survived, the disk.
+///
+/// ```
+/// use durafile::crash_testing::CrashTest;
+///
+/// // Two files, one after the other: a crash can come between.
+/// let failure = CrashTest::new(|dir| {
+///     durafile::write(dir.join("entries"), "40")?;
+///     durafile::write(dir.join("total"), "40")?;
+///     Ok(())
+/// })
+/// .run(|dir, _| {
+///     let is_whole = dir.join("entries").exists() == dir.join("total").exists();
+///     if is_whole { Ok(()) } else { Err("one file is missing".into()) }
+/// })
+/// .unwrap_err();
+/// println!("{failure}");
+/// ```
 #[derive(Clone)]
 pub struct Failure {
-    pub(super) what: String,
-    pub(super) story: Vec<Chapter>,
-    pub(super) report: Report,
+    pub(crate) what: String,
+    pub(crate) story: Vec<Chapter>,
+    pub(crate) report: Report,
 }
 
 /// One crash on the way to the bad state.
 #[derive(Clone, Debug)]
-pub(super) struct Chapter {
-    pub(super) title: String,
+pub(crate) struct Chapter {
+    pub(crate) title: String,
     /// The operations, each with a mark for what became of it.
-    pub(super) operations: String,
-    pub(super) disk: String,
-    pub(super) state: String,
+    pub(crate) operations: String,
+    pub(crate) disk: String,
+    pub(crate) state: String,
 }
 
 impl Failure {
     /// What the check, the recovery or the test itself said.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let failure = test.run(|_, _| Err("never content".into())).unwrap_err();
+    /// assert!(failure.message().contains("never content"));
+    /// ```
     pub fn message(&self) -> &str {
         &self.what
     }
 
     /// The name of the bad state, for `DURAFILE_STATE`; none if no state is to blame.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let failure = test.run(|_, _| Err("never content".into())).unwrap_err();
+    /// println!("DURAFILE_STATE={}", failure.state().expect("a state was to blame"));
+    /// ```
     pub fn state(&self) -> Option<String> {
         let names: Vec<&str> = self.story.iter().map(|chapter| chapter.state.as_str()).collect();
         (!names.is_empty()).then(|| names.join("/"))
     }
 
-    /// What had been tried when it was found.
+    /// How much had been tried when the bad state was found.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let failure = test.run(|_, _| Err("never content".into())).unwrap_err();
+    /// println!("{} states were tried", failure.report().states);
+    /// ```
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    pub(super) fn early(what: String) -> Failure {
+    pub(crate) fn early(what: String) -> Failure {
         Failure { what, story: Vec::new(), report: Report::default() }
     }
 }

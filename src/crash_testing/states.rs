@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::content::{Choice, apply, choices};
-use super::disk::{Disk, Entries, Inode, ROOT};
-use super::model::{Model, Standing, Standings, points, standings};
-use super::random::Random;
-use super::trace::Trace;
-use super::units::{Kind, Units};
-use crate::sys::record::Node;
+use crate::crash_testing::content::{Choice, apply, choices};
+use crate::crash_testing::disk::{Disk, Entries, Inode, ROOT};
+use crate::crash_testing::model::{Model, Standing, Standings, points, standings};
+use crate::crash_testing::random::Random;
+use crate::crash_testing::trace::Trace;
+use crate::crash_testing::units::{Kind, Units};
+use crate::sys::recorder::Node;
 
 /// What became of each unit before the crash.
-pub(super) type Choices = Vec<Choice>;
+pub(crate) type Choices = Vec<Choice>;
 
 /// The states of one trace.
 #[derive(Debug)]
-pub(super) struct States<'t> {
+pub(crate) struct States<'t> {
     trace: &'t Trace,
-    pub(super) units: Units,
+    pub(crate) units: Units,
     model: Model,
     /// Beyond so many states of one crash point, a sample is taken.
     limit: usize,
@@ -27,26 +27,26 @@ pub(super) struct States<'t> {
 
 /// The states of one crash point.
 #[derive(Debug)]
-pub(super) struct Point {
-    pub(super) all: Vec<Choices>,
+pub(crate) struct Point {
+    pub(crate) all: Vec<Choices>,
     /// Not all of them.
-    pub(super) sampled: bool,
+    pub(crate) sampled: bool,
 }
 
 type Variant = Vec<(usize, Choice)>;
 
 impl<'t> States<'t> {
-    pub(super) fn new(trace: &'t Trace, model: Model, limit: usize, seed: u64) -> States<'t> {
+    pub(crate) fn new(trace: &'t Trace, model: Model, limit: usize, seed: u64) -> States<'t> {
         let units = Units::of(&trace.initial, &trace.log);
         States { trace, units, model, limit: limit.max(1), seed }
     }
 
-    pub(super) fn points(&self) -> Vec<usize> {
+    pub(crate) fn points(&self) -> Vec<usize> {
         points(self.model, &self.trace.log)
     }
 
     /// The states of a crash right after the first `point` operations.
-    pub(super) fn at(&self, point: usize) -> Point {
+    pub(crate) fn at(&self, point: usize) -> Point {
         let mut all = Vec::new();
         let mut sampled = false;
         for standing in standings(self.model, &self.units, &self.trace.log, point) {
@@ -61,12 +61,12 @@ impl<'t> States<'t> {
         Point { all, sampled }
     }
 
-    pub(super) fn units_before(&self, point: usize) -> usize {
+    pub(crate) fn units_before(&self, point: usize) -> usize {
         self.units.all.partition_point(|unit| unit.op < point)
     }
 
     /// All disks that a crash leaves, each with what had been acknowledged.
-    pub(super) fn disks(&self) -> HashSet<(u64, Vec<String>)> {
+    pub(crate) fn disks(&self) -> HashSet<(u64, Vec<String>)> {
         let mut disks = HashSet::new();
         for point in self.points() {
             let acked = self.trace.acked(point);
@@ -77,7 +77,7 @@ impl<'t> States<'t> {
     }
 
     /// The disk that these choices leave.
-    pub(super) fn disk(&self, choices: &[Choice]) -> Disk {
+    pub(crate) fn disk(&self, choices: &[Choice]) -> Disk {
         let entries = self.entries(choices);
         let mut inodes = HashMap::new();
         for node in reachable(&entries) {
@@ -273,7 +273,7 @@ fn reachable(entries: &HashMap<Node, Entries>) -> Vec<Node> {
 
 impl Trace {
     /// What the running system shows: everything done.
-    pub(super) fn live(&self) -> Disk {
+    pub(crate) fn live(&self) -> Disk {
         let states = States::new(self, Model::ProcessDeath, 1, 0);
         states.disk(&vec![Choice::Whole; states.units.all.len()])
     }

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::disk::{Body, Disk, Inode, ROOT};
-use super::model::Model;
-use super::states::States;
-use super::trace::Trace;
-use crate::sys::record::{Access, Birth, Event, Fate, Node, Step};
+use crate::crash_testing::disk::{Body, Disk, Inode, ROOT};
+use crate::crash_testing::model::Model;
+use crate::crash_testing::states::States;
+use crate::crash_testing::trace::Trace;
+use crate::sys::recorder::{Access, Birth, Event, Fate, Node, Step};
 
 const OLD: &[u8] = b"old";
 /// Three blocks.

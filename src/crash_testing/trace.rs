@@ -5,20 +5,37 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, ROOT};
-use super::units::Units;
-use crate::sys::record::{Event, Fate, Node, Step};
+use crate::crash_testing::disk::{Disk, ROOT};
+use crate::crash_testing::units::Units;
+use crate::sys::recorder::{Event, Fate, Node, Step};
 
 /// What a save did, operation by operation, from a known beginning.
 ///
-/// An acknowledgment ([`ack`](super::ack())) counts as an operation here.
+/// An acknowledgment ([`ack`](crate::crash_testing::ack())) counts as an operation here.
+///
+/// ```
+/// # use durafile::crash_testing::CrashTest;
+/// let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// let recording = test.record()?;
+/// println!("{}", recording.trace());
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Trace {
-    pub(super) initial: Disk,
-    pub(super) log: Vec<Event>,
+    pub(crate) initial: Disk,
+    pub(crate) log: Vec<Event>,
 }
 
 /// One operation of a [`Trace`].
+///
+/// ```
+/// # use durafile::crash_testing::CrashTest;
+/// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+/// for operation in test.record()?.trace().operations() {
+///     println!("{operation}");
+/// }
+/// # Ok::<(), durafile::crash_testing::Failure>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Operation {
     name: &'static str,
@@ -28,17 +45,41 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// What kind it is, such as `"sync file"`.
+    /// The kind of operation, such as `"sync file"`.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let operations = test.record()?.trace().operations();
+    /// assert!(operations.iter().any(|operation| operation.name() == "sync file"));
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it makes something durable.
+    /// Whether the operation makes something durable.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let operations = test.record()?.trace().operations();
+    /// assert_eq!(operations.iter().filter(|operation| operation.is_sync()).count(), 2);
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn is_sync(&self) -> bool {
         self.sync
     }
 
-    /// The errno that it returned, if it failed.
+    /// The errno that the operation returned, if it failed.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let operations = test.record()?.trace().operations();
+    /// assert!(operations.iter().all(|operation| operation.errno().is_none()));
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn errno(&self) -> Option<i32> {
         self.failed
     }
@@ -52,13 +93,38 @@ impl fmt::Display for Operation {
 }
 
 impl Trace {
-    /// Everything, in order.
+    /// All operations, in order.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let recording = test.record()?;
+    /// println!("{} operations", recording.trace().operations().len());
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn operations(&self) -> Vec<Operation> {
         let mut names = Names::of(&self.initial);
         self.log.iter().map(|event| names.operation(event)).collect()
     }
 
     /// The same log without one operation, if the operations after it could still succeed.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let recording = test.record()?;
+    /// let operations = recording.trace().operations();
+    /// let sync = operations.iter().position(|operation| operation.name() == "sync file").unwrap();
+    ///
+    /// // Is the check good enough to see that the file's sync is missing?
+    /// let forgotten = recording.trace().without(sync).unwrap();
+    /// let found = test.explore(&forgotten, |dir, _| match std::fs::read(dir.join("a")) {
+    ///     Ok(content) if content != b"1" => Err("the file is torn".into()),
+    ///     _ => Ok(()),
+    /// });
+    /// assert!(found.is_err());
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn without(&self, operation: usize) -> Option<Trace> {
         let mut log = self.log.clone();
         if operation >= log.len() {
@@ -70,6 +136,18 @@ impl Trace {
 
     /// The same log with an operation and the next one in reverse order, if both could still
     /// succeed.
+    ///
+    /// ```
+    /// # use durafile::crash_testing::CrashTest;
+    /// # let test = CrashTest::new(|dir| Ok(drop(durafile::write(dir.join("a"), "1")?)));
+    /// let recording = test.record()?;
+    /// for n in 0..recording.trace().operations().len() {
+    ///     if let Some(other_order) = recording.trace().swapped(n) {
+    ///         println!("{other_order}");
+    ///     }
+    /// }
+    /// # Ok::<(), durafile::crash_testing::Failure>(())
+    /// ```
     pub fn swapped(&self, operation: usize) -> Option<Trace> {
         let mut log = self.log.clone();
         if operation + 1 >= log.len() {
@@ -85,7 +163,7 @@ impl Trace {
     }
 
     /// What was acknowledged by the first `point` operations.
-    pub(super) fn acked(&self, point: usize) -> Vec<String> {
+    pub(crate) fn acked(&self, point: usize) -> Vec<String> {
         let label = |event: &Event| match event {
             Event::Ack(label) => Some(label.clone()),
             Event::Did(..) => None,
@@ -185,9 +263,10 @@ impl Names {
                     "{} at {offset}: {} bytes {}",
                     self.node(*node),
                     data.len(),
-                    super::disk::preview(data)
+                    crate::crash_testing::disk::preview(data)
                 )
             }
+            Step::Reserve { node, len } => format!("{} for {len} bytes", self.node(*node)),
             Step::Truncate { node, len } => format!("{} to {len} bytes", self.node(*node)),
             Step::SetMode { node, access } => format!("{} to {:04o}", self.node(*node), access.mode),
             Step::SetOwner { node, access } => {

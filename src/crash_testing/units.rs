@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::sync::Arc;
 
-use super::disk::{Body, Disk, Inode};
-use crate::sys::record::{Access, Birth, Event, Fate, Node, Step};
+use crate::crash_testing::disk::{Body, Disk, Inode};
+use crate::sys::recorder::{Access, Birth, Event, Fate, Node, Step};
 
 /// Writes are torn at multiples of this.
-pub(super) const BLOCK: u64 = 4096;
+pub(crate) const BLOCK: u64 = 4096;
 
 /// A change of metadata. The kernel may adjust the mode along with the rest.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     Mode(u32),
     Owner { uid: u32, gid: u32, clears: u32 },
     Xattr { name: CString, value: Option<Vec<u8>>, mode: u32 },
@@ -23,14 +23,14 @@ const SET_IDS: u32 = 0o6000;
 
 /// One unit.
 #[derive(Clone, Debug)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     /// The position of its operation in the log.
-    pub(super) op: usize,
-    pub(super) kind: Kind,
+    pub(crate) op: usize,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Names of one directory change together: each leads to a node now, or to nothing.
     Entry {
         dir: Node,
@@ -54,23 +54,23 @@ pub(super) enum Kind {
 
 impl Unit {
     /// The inode that it belongs to; a change of names belongs to its directory.
-    pub(super) fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         match self.kind {
             Kind::Entry { dir, .. } => dir,
             Kind::Write { node, .. } | Kind::Truncate { node, .. } | Kind::Meta { node, .. } => node,
         }
     }
 
-    pub(super) fn is_entry(&self) -> bool {
+    pub(crate) fn is_entry(&self) -> bool {
         matches!(self.kind, Kind::Entry { .. })
     }
 
     /// Whether a journal orders it; the content of files is not in the journal.
-    pub(super) fn is_journaled(&self) -> bool {
+    pub(crate) fn is_journaled(&self) -> bool {
         !matches!(self.kind, Kind::Write { .. })
     }
 
-    pub(super) fn needs(&self) -> &[usize] {
+    pub(crate) fn needs(&self) -> &[usize] {
         match &self.kind {
             Kind::Entry { needs, .. } => needs,
             _ => &[],
@@ -80,11 +80,11 @@ impl Unit {
 
 /// All units of a log, and the inodes that it creates.
 #[derive(Debug)]
-pub(super) struct Units {
-    pub(super) all: Vec<Unit>,
-    pub(super) born: HashMap<Node, Inode>,
+pub(crate) struct Units {
+    pub(crate) all: Vec<Unit>,
+    pub(crate) born: HashMap<Node, Inode>,
     /// Operations that succeeded when recorded and cannot succeed in this, altered, log.
-    pub(super) impossible: Vec<usize>,
+    pub(crate) impossible: Vec<usize>,
 }
 
 /// The names as the running program sees them, and which unit changed each last.
@@ -102,7 +102,7 @@ struct Live<'d> {
 struct Impossible;
 
 impl Units {
-    pub(super) fn of(initial: &Disk, log: &[Event]) -> Units {
+    pub(crate) fn of(initial: &Disk, log: &[Event]) -> Units {
         let units = Units { all: Vec::new(), born: HashMap::new(), impossible: Vec::new() };
         let mut live = Live {
             initial,
@@ -140,7 +140,7 @@ impl Live<'_> {
                 self.create(*dir, name, *node, body, &Birth::default())
             }
             Step::Lock { node } | Step::SyncFile { node } | Step::SyncDir { node } => self.exists(*node),
-            Step::WriteOut { node, .. } => self.exists(*node),
+            Step::WriteOut { node, .. } | Step::Reserve { node, .. } => self.exists(*node),
             Step::SyncFs => Ok(()),
             Step::Write { node, offset, data } => {
                 let (node, offset, data) = (*node, *offset, Arc::clone(data));

@@ -4,13 +4,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::atomic::dir_draft::open;
-use crate::atomic::dir_old::let_go;
-use crate::atomic::dir_target::{DirTarget, Root};
-use crate::atomic::names::role_of;
-use crate::atomic::plan::is_inside;
+use crate::atomic::staged::TRIES;
+use crate::atomic::target::is_inside;
+use crate::dir::old_versions::release;
+use crate::dir::target::DirTarget;
+use crate::dir::version::{LockedVersion, open};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::names::role_of;
+use crate::set::enclosing::refuse_if_detached;
+use crate::set::options::SetOptions;
 use crate::sys::{self, Kind};
-use crate::{Error, ErrorKind, Result};
 
 /// One version of a directory, readable and unchanged until it is dropped, whatever
 /// [`AtomicDir`](crate::AtomicDir) writers commit meanwhile.
@@ -18,8 +22,8 @@ use crate::{Error, ErrorKind, Result};
 /// The last reader of a version that was replaced deletes it, if it may; otherwise the next commit
 /// or [`recover`](crate::recover()) does. The lock that keeps it ends with the process.
 ///
-/// Programs that write into the directory *in place* are not kept away, and see
-/// [`Carry::HardLink`](crate::Carry::HardLink).
+/// A snapshot does not protect against programs that write into the files *in place*; with
+/// [`Carry::HardLink`](crate::Carry::HardLink) that concerns old versions, too.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -43,26 +47,63 @@ use crate::{Error, ErrorKind, Result};
 #[must_use = "the version is kept only as long as this is"]
 pub struct DirSnapshot {
     target: DirTarget,
-    root: Root,
+    root: LockedVersion,
 }
 
 impl DirSnapshot {
-    /// Takes hold of the present version. A link to a directory is followed.
+    /// Opens the present version and keeps it. A link to a directory is followed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("site");
+    /// use durafile::{AtomicDir, DirSnapshot, ErrorKind};
+    ///
+    /// assert_eq!(DirSnapshot::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    /// AtomicDir::create(&path)?.commit()?;
+    /// let site = DirSnapshot::open(&path)?;
+    /// # drop(site);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`NotFound`](ErrorKind::NotFound) if there is none,
     /// [`NotADirectory`](ErrorKind::NotADirectory) if something else is there,
-    /// [`Unsupported`](ErrorKind::Unsupported) if the file system has no locks.
+    /// [`Unsupported`](ErrorKind::Unsupported) if the file system has no locks, or is a network file system: there
+    /// the lock of a directory is seen by this machine alone.
     pub fn open(target: impl AsRef<Path>) -> Result<DirSnapshot> {
-        let target = DirTarget::resolve(target.as_ref())?;
-        match target.hold()? {
-            Some(root) => Ok(DirSnapshot { target, root }),
-            None => Err(Error::io("open", &target.path, std::io::ErrorKind::NotFound.into())),
+        let path = target.as_ref();
+        let mut swapped = None;
+        for _ in 0..TRIES {
+            let target = DirTarget::resolve(path, &SetOptions::new())?;
+            if !sys::shares_locks_of_dirs(&target.parent) {
+                return Err(Error::new(ErrorKind::Unsupported, "lock for all machines", &target.path));
+            }
+            let Some(root) = target.hold()? else {
+                return Err(Error::io("open", &target.path, std::io::ErrorKind::NotFound.into()));
+            };
+            // A directory around it may have been replaced since its parent was opened. Whoever deletes that
+            // one has looked for readers before this one had its lock, or finds it.
+            match refuse_if_detached(&target.parent, &target.place, path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => swapped = Some(e),
+                checked => return checked.map(|()| DirSnapshot { target, root }),
+            }
         }
+        Err(swapped.unwrap_or_else(|| Error::new(ErrorKind::Locked, "open", path)))
     }
 
     /// The content of a file of this version.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("site");
+    /// # let mut site = durafile::AtomicDir::create(&path)?;
+    /// # site.write("index.html", "<p>Hello")?;
+    /// # site.commit()?;
+    /// let site = durafile::DirSnapshot::open(&path)?;
+    /// assert_eq!(site.read("index.html")?, b"<p>Hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -74,15 +115,30 @@ impl DirSnapshot {
         Ok(content)
     }
 
-    /// Opens a file of this version for reading. The handle stays good when the snapshot is gone.
+    /// Opens a file of this version for reading. The handle stays usable after the snapshot is dropped.
     ///
     /// Links are followed as long as they stay inside the directory (not at all before Linux 5.6).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("site");
+    /// # let mut site = durafile::AtomicDir::create(&path)?;
+    /// # site.write("index.html", "<p>Hello")?;
+    /// # site.commit()?;
+    /// use std::io::Read;
+    ///
+    /// let site = durafile::DirSnapshot::open(&path)?;
+    /// let mut start = [0; 3];
+    /// site.open_file("index.html")?.read_exact(&mut start)?;
+    /// assert_eq!(&start, b"<p>");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`InvalidPath`](ErrorKind::InvalidPath) if the path is absolute, has a `..`, leads out by a
     /// link, or if a FIFO, socket or device is there;
-    /// [`IsADirectory`](ErrorKind::IsADirectory); whatever opening gives.
+    /// [`IsADirectory`](ErrorKind::IsADirectory) for a directory; and the errors of opening the file.
     pub fn open_file(&self, rel: impl AsRef<Path>) -> Result<File> {
         let rel = rel.as_ref();
         let path = self.target.path.join(rel);
@@ -92,7 +148,7 @@ impl DirSnapshot {
         }
         match self.root.dir.open_within(rel) {
             // The kernel's word for a link that leads out.
-            Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => refuse(ErrorKind::InvalidPath),
+            Err(e) if sys::crosses_devices(&e) => refuse(ErrorKind::InvalidPath),
             Err(e) => Err(Error::io("open", &path, e)),
             Ok((file, stat)) => match stat.kind {
                 Kind::File => Ok(sys::std_file(file)),
@@ -104,7 +160,20 @@ impl DirSnapshot {
 
     /// Everything in this version: relative paths of files, directories and links, sorted.
     ///
-    /// What a crash left inside ([`is_remnant`](crate::is_remnant)) is not listed.
+    /// Remnants of a crash ([`is_remnant`](crate::is_remnant)) are not listed.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("site");
+    /// # let mut site = durafile::AtomicDir::create(&path)?;
+    /// # site.write("css/style.css", "")?;
+    /// # site.commit()?;
+    /// use std::path::Path;
+    ///
+    /// let site = durafile::DirSnapshot::open(&path)?;
+    /// assert_eq!(site.entries()?, [Path::new("css"), Path::new("css/style.css")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -135,6 +204,6 @@ impl DirSnapshot {
 impl Drop for DirSnapshot {
     fn drop(&mut self) {
         // If this fails, the next commit or a recovery deletes the version.
-        let _ = let_go(&self.target, &self.root);
+        let _ = release(&self.target, &self.root);
     }
 }

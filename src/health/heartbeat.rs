@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::atomic::Target;
-use crate::note::{self, Note};
-use crate::sys::{self, Kind};
-use crate::{Durability, Error, ErrorKind, Result, WriteOptions};
+use crate::atomic::target::Target;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::key_value::{self, KeyValues};
+use crate::options::WriteOptions;
+use crate::options::durability::Durability;
+use crate::sys;
 
 const TITLE: &str = "durafile heartbeat 1";
 
@@ -45,13 +48,39 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The heartbeat at this path. Touches nothing yet.
+    /// The heartbeat at this path. The file is not touched yet.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::health::Heartbeat;
+    ///
+    /// let heartbeat = Heartbeat::new(dir.join("alive"));
+    /// assert!(!dir.join("alive").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(path: impl AsRef<Path>) -> Heartbeat {
         Heartbeat { path: path.as_ref().to_owned() }
     }
 
-    /// Shows that the program is alive now. The file is replaced atomically and not synced: no
-    /// power cut leaves anyone alive.
+    /// Shows that the program is alive now. The file is replaced atomically but not synced, because nothing is alive
+    /// after a power cut anyway.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::health::Heartbeat;
+    ///
+    /// let heartbeat = Heartbeat::new(dir.join("alive"));
+    /// for job in ["one", "two"] {
+    ///     println!("working on {job}");
+    ///     if let Err(e) = heartbeat.beat() {
+    ///         eprintln!("{e}");
+    ///     }
+    /// }
+    /// # assert!(dir.join("alive").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -61,12 +90,24 @@ impl Heartbeat {
         options.write(&self.path, Beat::now().to_text()).map(drop)
     }
 
-    /// Whether the file at this path shows a beat that is at most so old. A missing file, or one that
-    /// holds no complete beat, shows none.
+    /// Whether the file at this path shows a beat that is at most `max_age` old. A missing file, or one that
+    /// holds no complete beat, counts as no beat.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use std::time::Duration;
+    ///
+    /// use durafile::health::Heartbeat;
+    ///
+    /// // Nobody has ever shown a sign of life here.
+    /// assert!(!Heartbeat::is_alive(dir.join("alive"), Duration::from_secs(30))?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the file can't be read, or is none.
+    /// If the file can't be read, or is not a regular file.
     pub fn is_alive(path: impl AsRef<Path>, max_age: Duration) -> Result<bool> {
         match read(path.as_ref()) {
             Ok(beat) => Ok(beat.is_some_and(|beat| beat.is_within(max_age, &Beat::now()))),
@@ -77,13 +118,10 @@ impl Heartbeat {
 }
 
 fn read(path: &Path) -> Result<Option<Beat>> {
-    let target = Target::resolve(path, &WriteOptions::new().preserve_metadata(false))?;
-    if !target.existing.as_ref().is_some_and(|existing| existing.stat.kind == Kind::File) {
-        return Ok(None);
-    }
+    let target = Target::resolve_to_read(path)?;
     let failed = |e| Error::io("read", path, e);
     let file = target.dir.open_file(&target.name).map_err(failed)?;
-    let mut content = [0; note::MAX_LEN];
+    let mut content = [0; key_value::MAX_LEN];
     let len = file.read_at(&mut content, 0).map_err(failed)?;
     Ok(Beat::from_text(content.get(..len).unwrap_or_default()))
 }
@@ -121,7 +159,7 @@ impl Beat {
     }
 
     fn to_text(&self) -> String {
-        note::Writer::new(TITLE)
+        key_value::Writer::new(TITLE)
             .duration("uptime", self.uptime)
             .line_if("boot", self.boot.as_ref())
             .line_if("space", self.space.as_ref())
@@ -130,7 +168,7 @@ impl Beat {
     }
 
     fn from_text(text: &[u8]) -> Option<Beat> {
-        let note = Note::parse(TITLE, text)?;
+        let note = KeyValues::parse(TITLE, text)?;
         Some(Beat {
             uptime: note.duration("uptime")?,
             boot: note.value("boot"),

@@ -2,8 +2,8 @@
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{DirHealth, Health};
-use crate::ErrorKind;
+use crate::error_kind::ErrorKind;
+use crate::health::{DirHealth, Health};
 
 impl Serialize for Health {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -18,7 +18,7 @@ impl Serialize for DirHealth {
     /// The error by its [`as_str`](ErrorKind::as_str). A path that is not UTF-8 has replacement
     /// characters, so that it never makes the whole answer fail.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("DirHealth", 11)?;
+        let mut out = serializer.serialize_struct("DirHealth", 12)?;
         out.serialize_field("path", &self.path.to_string_lossy())?;
         out.serialize_field("exists", &self.exists)?;
         out.serialize_field("writable", &self.writable)?;
@@ -30,6 +30,7 @@ impl Serialize for DirHealth {
         out.serialize_field("dir_swap", &self.dir_swap)?;
         out.serialize_field("locks", &self.locks)?;
         out.serialize_field("network", &self.network)?;
+        out.serialize_field("fixed_owners", &self.fixed_owners)?;
         out.end()
     }
 }

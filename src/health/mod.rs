@@ -5,18 +5,21 @@
 mod heartbeat;
 #[cfg(feature = "json")]
 mod json;
+mod probe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::health::probe::probe;
 use crate::sys::Dir;
-use crate::{Error, ErrorKind, Result, atomic};
 
 pub use heartbeat::Heartbeat;
 
-/// Looks at each of these directories, in this order, with the default [`HealthOptions`].
+/// Checks each of these directories, in this order, with the default [`HealthOptions`].
 ///
-/// Each is tried out for real: a file of 4 KiB is created, written, synced and removed, in the way
+/// Each directory is really tried out: a file of 4 KiB is created, written, synced and removed, in the way
 /// of a save. The file has no name where the file system knows such files, so that nothing is left even
 /// if the process is killed; elsewhere it has one of our names ([`is_remnant`](crate::is_remnant)) for
 /// a moment, and [`recover`](crate::recover) removes what a kill leaves. One check costs two
@@ -72,18 +75,44 @@ impl Default for HealthOptions {
 }
 
 impl HealthOptions {
-    /// The defaults: 500 MiB free.
+    /// The defaults: 500 MiB must be free.
+    ///
+    /// ```
+    /// # use durafile::health::HealthOptions;
+    /// let options = HealthOptions::new();
+    /// # drop(options);
+    /// ```
     pub const fn new() -> HealthOptions {
         HealthOptions { min_free_bytes: 500 << 20 }
     }
 
     /// How many bytes must be free in each directory for all to be healthy. Default: 500 MiB.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::health::HealthOptions;
+    ///
+    /// let health = HealthOptions::new().min_free_bytes(u64::MAX).check([dir]);
+    /// assert!(!health.healthy && health.dirs[0].writable);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn min_free_bytes(mut self, bytes: u64) -> Self {
         self.min_free_bytes = bytes;
         self
     }
 
-    /// [`check`] with these options. It never fails: what is wrong is in the answer.
+    /// [`check`] with these options. It never fails: whatever is wrong is in the answer.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::health::HealthOptions;
+    ///
+    /// let health = HealthOptions::new().min_free_bytes(0).check([dir]);
+    /// assert!(health.healthy);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn check(&self, dirs: impl IntoIterator<Item = impl AsRef<Path>>) -> Health {
         let dirs: Vec<DirHealth> = dirs.into_iter().map(|dir| DirHealth::of(dir.as_ref())).collect();
         let healthy = dirs.iter().all(|dir| dir.writable && dir.free_bytes >= self.min_free_bytes);
@@ -91,18 +120,38 @@ impl HealthOptions {
     }
 }
 
-/// The state of some directories. With the feature `json` it can be serialised; besides the paths
-/// that were asked about, that tells nothing about the machine but numbers and fixed words.
+/// The state of some directories. With the feature `json` it can be serialised. Apart from the paths that were asked
+/// about, the result contains only numbers and fixed words, and nothing else about the machine.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let health = durafile::health::check([dir, &dir.join("missing")]);
+/// assert!(!health.healthy);
+/// assert!(health.dirs[0].writable && !health.dirs[1].exists);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Every directory exists, is writable and has enough bytes free. Of no directory at all, true.
+    /// Every directory exists, is writable and has enough bytes free. True if no directory was given.
     pub healthy: bool,
     /// One entry for each directory, in the order they were given.
     pub dirs: Vec<DirHealth>,
 }
 
-/// The state of one directory. What could not be found out is false or zero.
+/// The state of one directory. Whatever could not be found out is false or zero.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// let health = durafile::health::check([dir]);
+/// let data = &health.dirs[0];
+/// if !data.durable {
+///     println!("{} loses everything in a power cut", data.path.display());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct DirHealth {
@@ -112,16 +161,16 @@ pub struct DirHealth {
     pub exists: bool,
     /// A file could be created, written, synced and removed.
     pub writable: bool,
-    /// Why it is not writable. A directory that is writable but too full has none.
+    /// Why it is not writable. It is `None` for a directory that is writable, even if the disk is too full.
     pub error: Option<ErrorKind>,
-    /// What the file system has left for users without privileges. Quotas are not in it.
+    /// How many bytes the file system has left for users without privileges. Quotas are not considered.
     pub free_bytes: u64,
-    /// The size of the file system.
+    /// The size of the file system in bytes.
     pub total_bytes: u64,
-    /// How full the file system is for such users, from 0 to 100, as `df` says, but not rounded.
+    /// How full the file system is for such users, from 0 to 100, as `df` shows it, but not rounded.
     pub used_percent: f64,
-    /// The file system keeps what was synced over a power cut: false on tmpfs, and where a
-    /// directory can't be synced. Whether the disk keeps its promises it can't say.
+    /// What was synced survives a power cut: false on tmpfs, and where a directory can't be synced. It can't tell
+    /// whether the disk keeps its promises.
     pub durable: bool,
     /// A directory can be swapped for another in one step (`RENAME_EXCHANGE`). Known of ext4, XFS,
     /// btrfs, tmpfs, F2FS, bcachefs and overlays on those (there, a directory of a lower layer still
@@ -129,8 +178,11 @@ pub struct DirHealth {
     pub dir_swap: bool,
     /// Files can be locked.
     pub locks: bool,
-    /// The file system is reached over a network, or is a server's of its own (FUSE) that may be.
+    /// The file system is reached over a network, or may be (FUSE).
     pub network: bool,
+    /// Files show an owner or a mode that is not the one they were created with, as on many mounts of foreign file
+    /// systems and network shares. There, owner and mode don't tell who made a file, and are not kept.
+    pub fixed_owners: bool,
 }
 
 impl DirHealth {
@@ -147,6 +199,7 @@ impl DirHealth {
             dir_swap: false,
             locks: false,
             network: false,
+            fixed_owners: false,
         };
         found.error = found.look().err().map(|e| e.kind());
         found
@@ -164,11 +217,12 @@ impl DirHealth {
         self.total_bytes = volume.total_bytes;
         self.used_percent = volume.used_percent;
         self.network = volume.kind.remote;
-        let abilities = atomic::probe(&dir, &volume, &self.path)?;
+        let abilities = probe(&dir, &volume, &self.path)?;
         self.writable = true;
         self.durable = abilities.durable;
         self.dir_swap = abilities.exchange;
         self.locks = abilities.locks;
+        self.fixed_owners = abilities.fixed_owners;
         Ok(())
     }
 }

@@ -1,15 +1,17 @@
 //! Locks between processes.
 
-mod record;
+pub(crate) mod holder;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::sys::{self, Dir, File, Kind, Lock, Share, Stat};
-use crate::{Error, ErrorKind, Result, atomic};
-use record::Record;
+use crate::atomic::target::split;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::lock::holder::{Holder, HolderRecord};
+use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Share, Stat};
 
 /// How often a file that was replaced between opening and locking it is tried anew.
 const TRIES: usize = 1000;
@@ -27,13 +29,15 @@ const GRACE: Duration = Duration::from_millis(10);
 ///
 /// # Limitations
 ///
-/// - The lock binds only those who ask for it: programs that use this type, or `flock(2)`, as the
-///   command `flock(1)` does. POSIX locks (`fcntl`) are others.
-/// - Lock a file that is there for this purpose, not the one that is saved: a save puts a new file
+/// - The lock binds only those who ask for it: programs that use this type or `flock(2)`, as the
+///   command `flock(1)` does. POSIX locks (`fcntl`) are independent of it.
+/// - Lock a file that exists for this purpose, not the file that is saved: a save puts a new file
 ///   in its place, and the lock stays with the old one.
-/// - The file stays when the lock is given up. Removing it is never necessary; whoever waits for the
+/// - The file stays when the lock is released. Removing it is never necessary; whoever waits for the
 ///   lock notices that it was removed and goes on to the new file. But if somebody removes it
 ///   *while it is held*, the next one to ask creates a new file, and gets a lock on that.
+/// - The holder leaves its name in the file for messages, if the file is empty or holds such a name. Any other
+///   content is left alone; the lock is as good, and [`holder`](LockFile::holder) names nobody.
 /// - The file is created for its owner only (mode 0600): whoever can open it can hold the lock for
 ///   ever. To share a lock with other users, create the file beforehand, with the mode it needs.
 /// - A child that this process forks has the lock too, because it shares the open file. It can't give
@@ -69,79 +73,122 @@ const GRACE: Duration = Duration::from_millis(10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "a lock that is dropped is given up"]
+#[must_use = "a lock that is dropped is released"]
 pub struct LockFile {
     file: File,
     path: PathBuf,
-    /// The process that took it; a forked child is another one.
-    owner: u32,
+    /// A forked child is another process, and gives up nothing.
+    taken_by: ProcessMark,
     recorded: bool,
     released: bool,
-}
-
-/// Who holds a lock, for messages.
-///
-/// A hint: it may be out of date by the time it is read, and it is written by the holder, so
-/// whoever may write the lock file can make it say anything. Never decide by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Holder {
-    /// The process id, as it is called on its host (and there in its container).
-    pub pid: u32,
-    /// The name of the machine or container.
-    pub host: String,
-    /// When it took the lock, by its own clock.
-    pub since: SystemTime,
 }
 
 impl LockFile {
     /// Takes the lock, and waits for it as long as it takes. Creates the file if it is missing.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("service.lock");
+    /// let lock = durafile::LockFile::lock(&path)?;
+    /// // Only one process at a time comes here.
+    /// drop(lock);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// `IsADirectory` and `InvalidPath` if something else than a regular file is there, a symbolic link
-    /// included; [`Unsupported`](ErrorKind::Unsupported) if the file system can't lock; whatever
-    /// opening or creating the file gives.
+    /// [`IsADirectory`](ErrorKind::IsADirectory) and [`InvalidPath`](ErrorKind::InvalidPath) if something other than a
+    /// regular file is there, a symbolic link included; [`Unsupported`](ErrorKind::Unsupported) if the file system
+    /// has no locks; and the errors of opening or creating the file.
     pub fn lock(path: impl AsRef<Path>) -> Result<LockFile> {
-        Place::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Forever)
+        LockPath::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Forever)
     }
 
     /// Takes the lock if nobody has it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("service.lock");
+    /// use durafile::{ErrorKind, LockFile};
+    ///
+    /// let lock = LockFile::try_lock(&path)?;
+    /// assert_eq!(LockFile::try_lock(&path).unwrap_err().kind(), ErrorKind::Locked);
+    /// # drop(lock);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`lock`](LockFile::lock), and [`Locked`](ErrorKind::Locked) if somebody has it.
     pub fn try_lock(path: impl AsRef<Path>) -> Result<LockFile> {
-        Place::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Never)
+        LockPath::of(path.as_ref())?.acquire(Share::Exclusive, Wait::Never)
     }
 
-    /// Takes the lock, and waits at most so long for it. It looks again and again, at intervals of
-    /// up to 20 ms, so those who wait in [`lock`](LockFile::lock) may be quicker.
+    /// Takes the lock, and waits for it at most `timeout`. It looks again and again, at intervals of up to
+    /// 20 ms, so those who wait in [`lock`](LockFile::lock) may get it earlier.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("service.lock");
+    /// use std::time::Duration;
+    ///
+    /// use durafile::{ErrorKind, LockFile};
+    ///
+    /// let lock = LockFile::lock(&path)?;
+    /// let late = LockFile::lock_timeout(&path, Duration::from_millis(30));
+    /// assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # drop(lock);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`lock`](LockFile::lock), and [`TimedOut`](ErrorKind::TimedOut).
+    /// As [`lock`](LockFile::lock), and [`TimedOut`](ErrorKind::TimedOut) if somebody else still holds it then.
     pub fn lock_timeout(path: impl AsRef<Path>, timeout: Duration) -> Result<LockFile> {
         // A time beyond what the clock can say is for ever.
         let wait = Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until);
-        Place::of(path.as_ref())?.acquire(Share::Exclusive, wait)
+        LockPath::of(path.as_ref())?.acquire(Share::Exclusive, wait)
     }
 
-    /// Takes the lock together with all others who take it shared, and waits until nobody has it
-    /// for himself. A lock file that the caller may only read will do.
+    /// Takes the lock together with all others who take it shared, and waits until nobody holds it
+    /// exclusively. Read access to the lock file is enough.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("readers.lock");
+    /// use durafile::{ErrorKind, LockFile};
+    ///
+    /// let one = LockFile::lock_shared(&path)?;
+    /// let two = LockFile::lock_shared(&path)?;
+    /// assert_eq!(LockFile::try_lock(&path).unwrap_err().kind(), ErrorKind::Locked);
+    /// # drop((one, two));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`lock`](LockFile::lock).
     pub fn lock_shared(path: impl AsRef<Path>) -> Result<LockFile> {
-        Place::of(path.as_ref())?.acquire(Share::Shared, Wait::Forever)
+        LockPath::of(path.as_ref())?.acquire(Share::Shared, Wait::Forever)
     }
 
-    /// Who holds the lock right now, for messages.
+    /// Tells which process holds the lock right now, for messages.
     ///
-    /// None if nobody does, if it is only held shared, or if the holder can't be named: it did not
-    /// leave its name (another program, a full disk), or it is dead and a forked child of it goes
-    /// on. A process that merely has the number of a dead holder is never named.
+    /// Returns `None` if nobody does, if the lock is only held shared, or if the holder can't be named: because it
+    /// did not leave its name (another program, a full disk), or because it is dead and a forked child of it goes
+    /// on holding the lock. A process that merely has the process id of a dead holder is never named.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("service.lock");
+    /// use durafile::LockFile;
+    ///
+    /// assert_eq!(LockFile::holder(&path)?, None);
+    /// let lock = LockFile::lock(&path)?;
+    /// assert_eq!(LockFile::holder(&path)?.map(|holder| holder.pid), Some(std::process::id()));
+    /// # drop(lock);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -149,25 +196,36 @@ impl LockFile {
     /// file is no error.
     pub fn holder(path: impl AsRef<Path>) -> Result<Option<Holder>> {
         let path = path.as_ref();
-        match Place::of(path).and_then(|place| place.holder()) {
+        match LockPath::of(path).and_then(|place| place.holder()) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             found => found,
         }
     }
 
-    /// Gives up the lock. Dropping it does the same, and ignores errors.
+    /// Releases the lock. Dropping it does the same, and ignores errors.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("service.lock");
+    /// use durafile::LockFile;
+    ///
+    /// let lock = LockFile::lock(&path)?;
+    /// lock.unlock()?;
+    /// let again = LockFile::try_lock(&path)?;
+    /// # drop(again);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// If the system could not give it up, as on a network file system out of reach; it ends
-    /// with the process then.
+    /// If the system can't release it, as on a network file system that is out of reach. The lock then ends with
+    /// the process.
     pub fn unlock(mut self) -> Result<()> {
         self.release().map_err(|e| Error::io("unlock", &self.path, e))
     }
 
     fn release(&mut self) -> io::Result<()> {
-        let forked = std::process::id() != self.owner;
-        if std::mem::replace(&mut self.released, true) || forked {
+        if std::mem::replace(&mut self.released, true) || !self.taken_by.is_this() {
             return Ok(());
         }
         if self.recorded {
@@ -199,7 +257,9 @@ impl Wait {
             Wait::Never => match file.try_lock_as(share)? {
                 // A single holder has left its name, or is about to; others may only be asking who
                 // holds it, which takes a shared lock for an instant.
-                Lock::Elsewhere if Record::read(file)?.is_none() => poll(file, share, Instant::now() + GRACE),
+                Lock::Elsewhere if HolderRecord::read(file)?.is_none() => {
+                    poll(file, share, Instant::now() + GRACE)
+                }
                 lock => Ok(lock),
             },
             Wait::Forever => match file.try_lock_as(share)? {
@@ -234,18 +294,17 @@ fn poll(file: &File, share: Share, deadline: Instant) -> io::Result<Lock> {
 
 /// Where a lock file is.
 #[derive(Debug)]
-struct Place {
+struct LockPath {
     dir: Dir,
     name: OsString,
     path: PathBuf,
 }
 
-impl Place {
-    fn of(path: &Path) -> Result<Place> {
-        let (parent, name) =
-            atomic::split(path).map_err(|_| Error::new(ErrorKind::InvalidPath, "lock", path))?;
+impl LockPath {
+    fn of(path: &Path) -> Result<LockPath> {
+        let (parent, name) = split(path)?;
         let dir = Dir::open(parent).map_err(|e| Error::io("open the directory of", path, e))?;
-        Ok(Place { dir, name: name.to_owned(), path: path.to_owned() })
+        Ok(LockPath { dir, name: name.to_owned(), path: path.to_owned() })
     }
 
     fn name(&self) -> &OsStr {
@@ -260,19 +319,28 @@ impl Place {
         Error::new(kind, "lock", &self.path)
     }
 
+    /// Somebody else has it; who that is stands in the file, unless the lock is shared.
+    fn held(&self, file: &File, kind: ErrorKind) -> Error {
+        let error = self.refused(kind);
+        match HolderRecord::read(file) {
+            Ok(Some(record)) => error.because(format!("held by process {}", record.into_holder().pid)),
+            _ => error,
+        }
+    }
+
     fn acquire(self, share: Share, wait: Wait) -> Result<LockFile> {
         for _ in 0..TRIES {
             let Some(file) = self.open(share)? else { continue };
             match wait.take(&file, share).map_err(|e| self.failed(e))? {
                 Lock::Held => {}
-                Lock::Elsewhere => return Err(self.refused(wait.failed())),
+                Lock::Elsewhere => return Err(self.held(&file, wait.failed())),
                 Lock::Unsupported => return Err(self.refused(ErrorKind::Unsupported)),
             }
             // Removed or replaced before it was locked: others lock what is there now.
             if self.leads_to(&file).map_err(|e| self.failed(e))? {
-                let recorded = share == Share::Exclusive && Record::now().write(&file);
-                let owner = std::process::id();
-                return Ok(LockFile { file, path: self.path, owner, recorded, released: false });
+                let recorded = share == Share::Exclusive && HolderRecord::now().write(&file);
+                let taken_by = ProcessMark::this();
+                return Ok(LockFile { file, path: self.path, taken_by, recorded, released: false });
             }
         }
         // Either someone removes the file all the time, or its inode number changes by itself.
@@ -283,7 +351,7 @@ impl Place {
         let locked = file.stat()?;
         match self.dir.stat_at(self.name()) {
             Ok(now) => Ok(now.id == locked.id && locked.kind == Kind::File),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) if sys::is_not_found(&e) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -303,15 +371,15 @@ impl Place {
         };
         match found {
             Ok(file) => Ok(Some(file)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(None),
+            Err(e) if sys::already_exists(&e) || sys::is_not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(e)),
         }
     }
 
-    /// What is there, if it is a regular file or nothing. Opening a device could do anything.
+    /// Looks at what is there, and refuses all but a regular file or nothing: opening a device could do anything.
     fn stat(&self) -> Result<Option<Stat>> {
         match self.dir.stat_at(self.name()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if sys::is_not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(e)),
             Ok(found) => match found.kind {
                 Kind::File => Ok(Some(found)),
@@ -327,7 +395,7 @@ impl Place {
         }
         let failed = |e| Error::io("read", &self.path, e);
         let file = self.dir.open_file(self.name()).map_err(failed)?;
-        let Some(record) = Record::read(&file).map_err(failed)? else { return Ok(None) };
+        let Some(record) = HolderRecord::read(&file).map_err(failed)? else { return Ok(None) };
         // Most stale records are recognised without a lock, which others could run into.
         if record.is_stale(&file).map_err(failed)? {
             return Ok(None);
@@ -337,7 +405,7 @@ impl Place {
                 let _ = file.unlock();
                 Ok(None)
             }
-            Lock::Elsewhere => Ok(Record::read(&file).map_err(failed)?.map(Record::into_holder)),
+            Lock::Elsewhere => Ok(HolderRecord::read(&file).map_err(failed)?.map(HolderRecord::into_holder)),
             Lock::Unsupported => Err(self.refused(ErrorKind::Unsupported)),
         }
     }

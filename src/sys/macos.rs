@@ -1,4 +1,4 @@
-//! What macOS has in the place of Linux's own calls.
+//! macOS's own calls, in the place of those that only Linux has.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,18 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{self, AtFlags, RenameFlags};
+use rustix::fs::{self, AtFlags};
+pub(super) use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::unix::kind_of_mode;
-use super::{Dir, Existing, Family, File, FileId, Fingerprint, FsKind, Kind, Stat};
+use super::unix::{cannot_flush_device, kind_of_mode, retry};
+use super::{Dir, Family, File, FileId, Fingerprint, FsKind, Kind, OwnerNames, Stat, TargetMeta};
 
 pub(crate) fn stat_fd(fd: BorrowedFd<'_>) -> io::Result<Stat> {
-    Ok(from_stat(&fs::fstat(fd)?))
+    Ok(from_stat(&retry(|| fs::fstat(fd))?))
 }
 
 pub(crate) fn stat_path(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::Result<Stat> {
-    Ok(from_stat(&fs::statat(fd, path, flags)?))
+    Ok(from_stat(&retry(|| fs::statat(fd, path, flags))?))
 }
 
 fn from_stat(found: &fs::Stat) -> Stat {
@@ -35,13 +36,13 @@ fn from_stat(found: &fs::Stat) -> Stat {
         mount: None,
         // A rename tells, by EBUSY.
         mount_root: false,
-        is_fixed: found.st_flags & FIXED != 0,
+        is_immutable_or_append_only: found.st_flags & FIXED != 0,
     }
 }
 
 /// When content or metadata last changed, which nobody can set back.
 pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
-    let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let found = retry(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
     let seconds = u64::try_from(found.st_ctime).unwrap_or(0);
     let since = Duration::new(seconds, u32::try_from(found.st_ctime_nsec).unwrap_or(0));
     Ok(SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH))
@@ -49,24 +50,28 @@ pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
 
 /// Tells a file from one that was saved at the same name later.
 pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
-    let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(Fingerprint {
-        ino: found.st_ino,
-        seconds: u64::try_from(found.st_mtime).unwrap_or(0),
-        nanoseconds: u64::try_from(found.st_mtime_nsec).unwrap_or(0),
-        is_dir: kind_of_mode(u32::from(found.st_mode)) == Kind::Dir,
-    })
+    Ok(fingerprint_from(retry(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
 }
 
-/// The number of an inode that it still has after a crash.
-pub(crate) fn lasting_ino(id: FileId) -> u64 {
-    id.ino
+/// The same of an open file.
+pub(crate) fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
+    Ok(fingerprint_from(retry(|| fs::fstat(file))?))
+}
+
+fn fingerprint_from(found: fs::Stat) -> Fingerprint {
+    Fingerprint {
+        ino: found.st_ino,
+        size: u64::try_from(found.st_size).unwrap_or(0),
+        seconds: found.st_mtime as u64,
+        nanoseconds: u64::try_from(found.st_mtime_nsec).unwrap_or(0),
+        is_dir: kind_of_mode(u32::from(found.st_mode)) == Kind::Dir,
+    }
 }
 
 impl Dir {
     /// Looks at one inode, so that stat and attributes belong together. No descriptor can be had
     /// of a file that may not be read: its attributes are none that could be kept.
-    pub(crate) fn look(&self, name: &OsStr, with_xattrs: bool) -> io::Result<Existing> {
+    pub(crate) fn lookup(&self, name: &OsStr, with_xattrs: bool) -> io::Result<TargetMeta> {
         let stat = self.stat_at(name)?;
         if with_xattrs && stat.kind == Kind::File {
             if let Ok(file) = self.open_file(name) {
@@ -76,16 +81,7 @@ impl Dir {
                 }
             }
         }
-        Ok(Existing { stat, xattrs: Vec::new() })
-    }
-
-    /// The same. Nothing has to be held: a file system here does not give blocks away early.
-    pub(crate) fn look_and_hold(
-        &self,
-        name: &OsStr,
-        with_xattrs: bool,
-    ) -> io::Result<(Existing, Option<File>)> {
-        Ok((self.look(name, with_xattrs)?, None))
+        Ok(TargetMeta { stat, xattrs: Vec::new(), is_complete: false, owner_names: OwnerNames::BOTH })
     }
 
     /// Opens whatever is at a path for reading; links are not followed.
@@ -94,68 +90,39 @@ impl Dir {
     }
 }
 
-pub(super) fn create_unnamed(_dir: BorrowedFd<'_>, _mode: u32) -> io::Result<OwnedFd> {
-    Err(Errno::NOTSUP.into())
+impl File {
+    /// There are no user namespaces.
+    pub(super) fn owner_names(&self, _stat: &Stat) -> OwnerNames {
+        OwnerNames::BOTH
+    }
 }
 
-/// No file system has files without a name.
-pub(super) fn cannot_be_unnamed(e: &io::Error) -> bool {
-    Errno::from_io_error(e) == Some(Errno::NOTSUP)
-}
-
-pub(super) fn rename_new(
-    dir: BorrowedFd<'_>,
-    from: &OsStr,
-    to_dir: BorrowedFd<'_>,
-    to: &OsStr,
-) -> io::Result<()> {
-    Ok(fs::renameat_with(dir, from, to_dir, to, RenameFlags::NOREPLACE)?)
+pub(super) fn create_unnamed(_dir: BorrowedFd<'_>, _mode: u32) -> rustix::io::Result<OwnedFd> {
+    Err(Errno::NOTSUP)
 }
 
 /// `fsync` leaves the data in the device's cache; this empties it. Where that can't be asked for,
 /// on some network and foreign file systems, `fsync` is all there is.
 pub(super) fn sync_fd(fd: BorrowedFd<'_>) -> io::Result<()> {
-    match fs::fcntl_fullfsync(fd) {
-        Err(Errno::NOTSUP | Errno::INVAL | Errno::NOTTY) => Ok(fs::fsync(fd)?),
-        synced => Ok(synced?),
+    match retry(|| fs::fcntl_fullfsync(fd)) {
+        Err(e) if cannot_flush_device(&e) => retry(|| fs::fsync(fd)),
+        synced => synced,
     }
 }
 
 /// The last word of a save: no less than emptying the cache will do, or the answer is that the
 /// directory can't be synced.
 pub(super) fn sync_dir_fd(fd: BorrowedFd<'_>) -> io::Result<()> {
-    match fs::fcntl_fullfsync(fd) {
-        Err(Errno::NOTTY) => Err(Errno::NOTSUP.into()),
-        synced => Ok(synced?),
+    match retry(|| fs::fcntl_fullfsync(fd)) {
+        Err(e) if cannot_flush_device(&e) => Err(Errno::NOTSUP.into()),
+        synced => synced,
     }
 }
 
 impl File {
-    /// Can this unnamed file be given a name? There is none.
-    pub(crate) fn can_be_linked(&self, _dir: &Dir) -> bool {
-        false
-    }
-
-    pub(crate) fn link_as(&self, _dir: &Dir, _name: &OsStr) -> io::Result<()> {
-        Err(Errno::NOTSUP.into())
-    }
-
-    /// There is no call that starts the writing of a range.
-    pub(crate) fn begin_write_out(&self) {}
-
-    /// Nothing to wait for.
-    pub(crate) fn write_out(&self, _offset: u64, _len: u64, _wait: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Only a sync waits for everything.
+    /// A sync is the only call that waits for everything.
     pub(crate) fn written_out(&self) -> io::Result<()> {
         self.sync()
-    }
-
-    /// Lets this empty file share the content of another: only a new file can, by `fclonefileat`.
-    pub(crate) fn share_content_of(&self, _other: &File) -> io::Result<bool> {
-        Ok(false)
     }
 
     /// [`fs_kind`] of this file.
@@ -168,8 +135,8 @@ impl File {
 pub(crate) fn fs_kind(fd: impl AsFd, _stat: &Stat) -> io::Result<FsKind> {
     /// `MNT_LOCAL` of `sys/mount.h`.
     const LOCAL: u32 = 0x1000;
-    let remote = fs::fstatfs(fd)?.f_flags & LOCAL == 0;
-    Ok(FsKind { volatile: false, remote, family: Family::Other })
+    let remote = retry(|| fs::fstatfs(&fd))?.f_flags & LOCAL == 0;
+    Ok(FsKind { memory_backed: false, remote, family: Family::Other })
 }
 
 /// What the file system under a directory is, and whether it is known to exchange names: each is

@@ -10,7 +10,7 @@ use signal_hook::flag;
 /// Turns `switch` on at the first SIGTERM or SIGINT; the second ends the process as if nothing
 /// handled it. The name of the signal comes with an error.
 pub(crate) fn cancel_on_termination(switch: &Arc<AtomicBool>) -> Result<(), (&'static str, io::Error)> {
-    // Not the switch itself: a program that turned it on has not seen a signal yet.
+    // A flag apart from the switch: a program that turned the switch on by itself has not seen a signal yet.
     let seen = Arc::new(AtomicBool::new(false));
     for (signal, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
         handle(signal, switch, &seen).map_err(|e| (name, e))?;

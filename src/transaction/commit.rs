@@ -5,52 +5,109 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Transaction};
-use crate::atomic::beneath::Beneath;
-use crate::atomic::names::{self, Role};
-use crate::atomic::plan::{Action, Change, Plan};
-use crate::atomic::stage::StagedName;
-use crate::atomic::stage_dir::{StageDir, name_of};
-use crate::atomic::stream::Stream;
-use crate::atomic::sync_set::How;
-use crate::atomic::{Outcome, create_named_in, may_not_be_linked, move_into_place, outcome_of_link, redo};
-use crate::options::Durability;
-use crate::staged_file::lock;
+use crate::atomic::content::ContentWriter;
+use crate::atomic::outcome::{Outcome, outcome_of_link};
+use crate::atomic::parent_sync::sync_parent;
+use crate::atomic::staged::{StagedName, create_named_in};
+use crate::cancel::CancelToken;
+use crate::error::{Error, Result, TargetState};
+use crate::error_kind::ErrorKind;
+use crate::failing;
+use crate::names::{self, Role, name_of};
+use crate::options::durability::Durability;
+use crate::set::collector::lock;
+use crate::set::enclosing::{refuse_if_detached, refuse_if_enclosed};
+use crate::set::publish::{StagedEntry, move_into_place};
+use crate::set::staging_dir::StagingDir;
+use crate::set::sync_request::GroupSync;
+use crate::set::unchanged::same_file;
 use crate::sys::{self, Dir, File};
-use crate::{CancelToken, Error, ErrorKind, Result, TargetState};
+use crate::transaction::dirs_below::DirCache;
+use crate::transaction::entry::Entry;
+use crate::transaction::record::{Action, Change, TransactionRecord};
+use crate::transaction::{Transaction, apply};
+
+const SYNC_RECORD: &str = "sync the record of the transaction in";
 
 impl Transaction {
-    pub(super) fn try_commit(&mut self) -> Result<Durability> {
-        let (path, tags) = (&self.path, &self.tags);
-        CancelToken::check(self.options.cancel.as_ref(), path)?;
-        let open = |tag: usize| {
-            let entry = self.entries.get(&tags[tag]).filter(|entry| entry.tag == tag);
-            let staged = entry.and_then(|entry| Some((self.stage.as_ref()?, entry.put?)));
-            staged.map(|(stage, number)| stage.dir().open_file(&name_of(number))).transpose()
-        };
-        if lock(&self.collector).finish(path, |tag| path.join(&tags[tag]), open)? {
-            self.how = How::FileSystem;
+    pub(crate) fn try_commit(&mut self) -> Result<Durability> {
+        failing::check(&self.path)?;
+        CancelToken::check(self.options.cancel.as_ref(), &self.path)?;
+        if self.options.skip_unchanged {
+            self.find_unchanged()?;
         }
+        lock(&self.collector).check(&self.path)?;
         let plan = self.plan()?;
+        if self.entries.is_empty() {
+            return Ok(self.kind.cap_durability(Durability::Full));
+        }
+        let unchanged_synced = self.sync_unchanged(&plan)?;
         let synced = match plan.changes.as_slice() {
-            [] => true,
+            [] => {
+                self.sync_contents(false)?;
+                self.check_once_more()?;
+                true
+            }
             [only] if plan.dirs.is_empty() => self.publish_one(only)?,
             _ => self.publish_all(&plan)?,
         };
-        Ok(self.kind.limit(if synced { Durability::Full } else { Durability::Data }))
+        refuse_if_detached(&self.root, &self.place, &self.path)
+            .map_err(|e| e.with_target(TargetState::Unknown))?;
+        let reached = if synced && unchanged_synced { Durability::Full } else { Durability::Data };
+        Ok(self.kind.cap_durability(reached))
+    }
+
+    /// What need not be published is made durable where it stands.
+    fn find_unchanged(&mut self) -> Result<()> {
+        let Some(stage) = &self.stage else { return Ok(()) };
+        let mut collected = lock(&self.collector);
+        if collected.open > 0 {
+            // The commit is going to fail.
+            return Ok(());
+        }
+        let mut below = DirCache::new(&self.root);
+        for (rel, entry) in &mut self.entries {
+            let Some(number) = entry.put else { continue };
+            let open = || stage.dir().open_file(&name_of(number));
+            let find = |staged: &File| {
+                let (dir, name) = below.parent_of(rel).ok()?;
+                same_file((&dir, name), staged, &self.options)
+            };
+            if let Some(same) = collected.is_unchanged(entry.tag, &self.path.join(rel), find, open)? {
+                entry.is_unchanged = true;
+                collected.add(self.how.of_unchanged(), entry.tag, same);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of what need not be published, where no change has its directory synced anyway.
+    fn sync_unchanged(&self, plan: &TransactionRecord) -> Result<bool> {
+        let unchanged = self.entries.iter().filter(|(_, entry)| entry.is_unchanged);
+        let mut parents: BTreeSet<&Path> = unchanged.filter_map(|(rel, _)| rel.parent()).collect();
+        let changed: BTreeSet<&Path> =
+            plan.changes.iter().filter_map(|change| change.path.parent()).collect();
+        parents.retain(|parent| !changed.contains(parent));
+        let mut below = DirCache::new(&self.root);
+        let mut synced = true;
+        for parent in parents {
+            let fail = |e| Error::io("sync the directory", &self.path.join(parent), e);
+            synced &= below.dir(parent).and_then(|dir| sync_parent(&dir)).map_err(fail)?;
+        }
+        Ok(synced)
     }
 
     /// What is to be done, looked at once more: from here on nothing may be refused.
-    fn plan(&mut self) -> Result<Plan> {
+    fn plan(&mut self) -> Result<TransactionRecord> {
         let mut changes = Vec::with_capacity(self.entries.len());
-        let mut beneath = Beneath::new(&self.root);
+        let mut below = DirCache::new(&self.root);
         let collected = lock(&self.collector);
-        for (rel, entry) in &self.entries {
-            let before = self.look_again(&mut beneath, rel, entry)?;
+        for (rel, entry) in self.entries.iter().filter(|(_, entry)| !entry.is_unchanged) {
+            let before = self.look_again(&mut below, rel, entry)?;
             let action = match entry.put {
                 None => Action::Remove,
                 Some(number) => {
-                    let content = collected.facts_of(entry.tag).ok_or_else(|| {
+                    let content = collected.content_id_of(entry.tag).ok_or_else(|| {
                         Error::new(ErrorKind::Reader, "use the unfinished stream for", &self.path.join(rel))
                     })?;
                     Action::Put { number, content }
@@ -58,55 +115,79 @@ impl Transaction {
             };
             changes.push(Change { path: rel.clone(), before, action });
         }
-        let dirs: BTreeSet<&PathBuf> = self.entries.values().flat_map(|entry| &entry.missing).collect();
+        let changed = self.entries.values().filter(|entry| !entry.is_unchanged);
+        let dirs: BTreeSet<&PathBuf> = changed.flat_map(|entry| &entry.missing).collect();
         let stage = self.stage.as_ref().map(|stage| stage.name().to_owned()).unwrap_or_default();
         let dirs = dirs.into_iter().cloned().collect();
-        Ok(Plan { stage, passing: names::fresh(Role::Stage), dirs, changes })
+        Ok(TransactionRecord { stage, passing: names::fresh(Role::Passing), dirs, changes })
     }
 
     fn look_again(
         &self,
-        beneath: &mut Beneath,
+        below: &mut DirCache,
         rel: &Path,
         entry: &Entry,
     ) -> Result<Option<sys::Fingerprint>> {
         let path = || self.path.join(rel);
-        let found = match beneath.parent_of(rel) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !entry.missing.is_empty() => return Ok(None),
+        let found = match below.parent_of(rel) {
+            Err(e) if sys::is_not_found(&e) && !entry.missing.is_empty() => return Ok(None),
             Err(e) => return Err(Error::io("open the directory of", &path(), e)),
             Ok((dir, name)) => sys::fingerprint(&dir, name),
         };
         match found {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if sys::is_not_found(&e) => Ok(None),
             Err(e) => Err(Error::io("inspect", &path(), e)),
             Ok(found) if found.is_dir => Err(Error::new(ErrorKind::IsADirectory, "change", &path())),
             Ok(found) => Ok(Some(found)),
         }
     }
 
-    fn sync_whole(&self) -> Result<()> {
-        if self.how != How::FileSystem {
+    /// All content is durable after this, but for what waits for the record's sync, if one follows. A record
+    /// that was written before is durable, too, if `how` is `SyncFs` afterwards.
+    fn sync_contents(&mut self, record_follows: bool) -> Result<()> {
+        let (path, tags) = (&self.path, &self.tags);
+        let open = |tag: usize| {
+            let entry = self.entries.get(&tags[tag]).filter(|entry| entry.tag == tag);
+            let staged = entry.and_then(|entry| Some((self.stage.as_ref()?, entry.put?)));
+            staged.map(|(stage, number)| stage.dir().open_file(&name_of(number))).transpose()
+        };
+        let path_of = |tag: usize| path.join(&tags[tag]);
+        if lock(&self.collector).finish(record_follows, path_of, open)? {
+            self.how = GroupSync::SyncFs;
+        }
+        if self.how != GroupSync::SyncFs {
             return Ok(());
         }
         sys::sync_file_system(&self.root).map_err(|e| Error::io("sync the file system of", &self.path, e))
     }
 
+    /// The last look before something is published.
+    fn check_once_more(&self) -> Result<()> {
+        CancelToken::check(self.options.cancel.as_ref(), &self.path)?;
+        refuse_if_detached(&self.root, &self.place, &self.path)?;
+        refuse_if_enclosed(&self.root, &self.place, &self.path)
+    }
+
     /// One change is all or nothing by itself, and needs no record.
     fn publish_one(&mut self, change: &Change) -> Result<bool> {
-        self.sync_whole()?;
-        CancelToken::check(self.options.cancel.as_ref(), &self.path)?;
+        self.sync_contents(false)?;
+        self.check_once_more()?;
         let path = self.path.join(&change.path);
-        let parent = Beneath::new(&self.root).dir(change.path.parent().unwrap_or(Path::new("")));
+        let parent = DirCache::new(&self.root).dir(change.path.parent().unwrap_or(Path::new("")));
         let dir = parent.map_err(|e| Error::io("open the directory of", &path, e))?;
         let name = change.path.file_name().unwrap_or_default();
         let remote = self.kind.remote;
         // Until the change is durable: see `Target::_held`.
-        let _held = dir.hold(name);
+        let _held = dir.pin(name);
         let (outcome, error) = match (&change.action, &mut self.stage) {
             (Action::Put { number, .. }, Some(stage)) => {
-                let moved = move_into_place(stage.dir(), &name_of(*number), &dir, name, false, remote);
+                let tag = self.entries.get(&change.path).map(|entry| entry.tag);
+                let id = tag.and_then(|tag| lock(&self.collector).inodes.get(&tag).copied());
+                let from = name_of(*number);
+                let staged = StagedEntry { dir: stage.dir(), name: &from, id };
+                let moved = move_into_place(staged, (&dir, name), false, remote);
                 if moved.0 == Outcome::Unknown {
-                    stage.leave(true);
+                    stage.keep(true);
                 }
                 moved
             }
@@ -114,113 +195,136 @@ impl Transaction {
         };
         if let (Outcome::NotDone | Outcome::Unknown, Some(e)) = (outcome, error) {
             let error = match change.action {
-                Action::Put { .. } => Error::publish(&path, e),
+                Action::Put { .. } => Error::publish(&path, (&dir, name), e),
                 Action::Remove => Error::io("remove", &path, e),
             };
             let is_unknown = outcome == Outcome::Unknown;
             return Err(if is_unknown { error.with_target(TargetState::Unknown) } else { error });
         }
         let failed = |e| Error::io("sync the directory of", &path, e).with_target(TargetState::Replaced);
-        dir.sync().map_err(failed)
+        sync_parent(&dir).map_err(failed)
     }
 
     /// The record decides: once it is durable, a crash anywhere ends with all changes.
-    fn publish_all(&mut self, plan: &Plan) -> Result<bool> {
+    fn publish_all(&mut self, plan: &TransactionRecord) -> Result<bool> {
+        self.try_out(plan)?;
         let record = self.decide(plan)?;
         let path = self.path.clone();
         let pending = |operation| {
             let path = &path;
             move |e| Error::io(operation, path, e).with_target(TargetState::Pending)
         };
-        let synced = self.root.sync().map_err(pending("make durable the decision in"))?;
+        let synced = sync_parent(&self.root).map_err(pending("make durable the decision in"))?;
         let stage = self.stage.as_ref().map(|stage| stage.dir());
-        redo::carry_out(&self.root, plan, stage, self.how == How::FileSystem)
+        apply::apply(&self.root, plan, stage, self.how == GroupSync::SyncFs)
             .map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
         let forgotten = self.root.unlink(&record).is_ok();
         let stage = self.stage.take_if(|_| forgotten);
         let has_staged = stage.is_some();
-        let _ = stage.map(StageDir::remove);
+        let _ = stage.map(StagingDir::remove);
         let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
-        if has_staged && elsewhere {
+        if has_staged && elsewhere && !sys::has_ordered_journal(self.kind, &self.stat) {
             // Record and staged files must not come back together: a target that is deleted now would,
-            // too. One in the root itself can't be deleted durably without their removal.
-            let _ = self.root.sync().map_err(pending("forget the transaction in"))?;
+            // too. One in the root itself can't be deleted durably without their removal, and where the journal is
+            // totally ordered, none can.
+            let _ = sync_parent(&self.root).map_err(pending("forget the transaction in"))?;
         }
         Ok(synced)
     }
 
     /// Writes the record, complete and durable, and gives it its name.
-    fn decide(&mut self, plan: &Plan) -> Result<OsString> {
+    fn decide(&mut self, plan: &TransactionRecord) -> Result<OsString> {
         match self.decide_by(plan, true) {
-            Err(e) if e.target() == TargetState::Unchanged && may_not_be_linked(e.kind()) => {
+            Err(e)
+                if e.target() == TargetState::Unchanged && e.io_error().is_some_and(sys::is_link_refused) =>
+            {
                 self.decide_by(plan, false)
             }
             decided => decided,
         }
     }
 
-    fn decide_by(&mut self, plan: &Plan, may_be_unnamed: bool) -> Result<OsString> {
+    fn decide_by(&mut self, plan: &TransactionRecord, may_be_unnamed: bool) -> Result<OsString> {
         let path = self.path.clone();
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let journal = names::fresh(Role::Journal);
         let unnamed = if may_be_unnamed { self.root.create_unnamed(0o600).map_err(write)? } else { None };
-        let (name, file) = match unnamed.filter(|file| file.can_be_linked(&self.root)) {
+        let (name, file) = match unnamed {
             Some(file) => (None, file),
             None => create_named_in(&self.root, 0o600).map(|(name, file, _)| (name, file)).map_err(write)?,
         };
         let file = self.write_record(file, plan)?;
         // From here on it may be decided: nothing is removed.
-        self.leave(true);
+        self.keep(true);
         let named = match &name {
             Some(name) => self.root.rename(name.as_name(), &journal),
             None => file.link_as(&self.root, &journal),
         };
-        let outcome = outcome_of_link(&self.root, &named, &file, &journal, self.kind.remote);
+        let outcome = outcome_of_link(&named, &file, (&self.root, &journal), self.kind.remote);
         let error = write(named.err().unwrap_or_else(|| io::ErrorKind::Other.into()));
         if outcome == Outcome::NotDone {
-            self.leave(false);
+            self.keep(false);
             return Err(error);
         }
         // It is not to be removed as a staged file any more.
-        name.into_iter().for_each(StagedName::leave);
+        name.into_iter().for_each(StagedName::keep);
         match outcome {
             Outcome::Unknown => Err(error.with_target(TargetState::Unknown)),
             _ => Ok(journal),
         }
     }
 
-    fn write_record(&self, file: File, plan: &Plan) -> Result<File> {
-        let mut stream = Stream::new(file, &self.path, (&self.options).into());
-        stream.write_whole(&plan.encode())?;
-        let file = stream.into_file();
-        let fail = |e| Error::io("sync the record of the transaction in", &self.path, e);
-        match self.how {
-            How::FileSystem => self.sync_whole()?,
-            How::SingleFlush => file.written_out().map_err(fail)?,
-            How::Nothing | How::PerFile | How::Together | How::Adaptive | How::AdaptiveInTurn => {
-                file.sync().map_err(fail)?;
-                if let Some(stage) = &self.stage {
-                    // The names of the staged files, on which the record relies.
-                    stage.dir().sync().map_err(fail)?;
-                }
-            }
+    /// Writes the record, and makes all that it speaks of durable with it, in one round of flushes.
+    fn write_record(&mut self, file: File, plan: &TransactionRecord) -> Result<File> {
+        let is_covering = matches!(self.how, GroupSync::ByRecord | GroupSync::WriteOut);
+        if is_covering {
+            // Before the record is written: only so it joins the same commit of the journal or a later one.
+            self.sync_contents(true)?;
         }
-        CancelToken::check(self.options.cancel.as_ref(), &self.path)?;
+        let fail = |e| Error::io("inspect the record of the transaction in", &self.path, e);
+        let own = sys::lasting_ino(file.stat().map_err(fail)?.id);
+        let mut stream = ContentWriter::new(file, &self.path, (&self.of_the_rest).into());
+        stream.write_whole(&plan.encode(own))?;
+        let file = stream.into_file();
+        if is_covering {
+            let covering = if self.how == GroupSync::ByRecord { file.sync() } else { file.written_out() };
+            covering.map_err(|e| Error::io(SYNC_RECORD, &self.path, e))?;
+        } else if self.how.may_sync_fs() {
+            self.sync_contents(true)?;
+            self.sync_record(&file)?;
+        } else {
+            // While other threads sync the files.
+            lock(&self.collector).start();
+            self.sync_record(&file)?;
+            self.sync_contents(true)?;
+        }
+        self.check_once_more()?;
         Ok(file)
+    }
+
+    /// The record, and the names of the staged files, on which it relies.
+    fn sync_record(&self, file: &File) -> Result<()> {
+        let fail = |e| Error::io(SYNC_RECORD, &self.path, e);
+        if self.how == GroupSync::SyncFs {
+            // With everything else.
+            return Ok(());
+        }
+        file.sync().map_err(fail)?;
+        self.stage.as_ref().map_or(Ok(true), |stage| sync_parent(stage.dir())).map_err(fail).map(drop)
     }
 }
 
 /// Removes a name, and finds out what an unclear error means.
 fn remove(dir: &Dir, name: &std::ffi::OsStr, remote: bool) -> (Outcome, Option<io::Error>) {
     let Err(e) = dir.unlink(name) else { return (Outcome::Done, None) };
-    if e.kind() == io::ErrorKind::NotFound {
+    if sys::is_not_found(&e) {
         return (Outcome::Done, None);
     }
     let outcome = match dir.stat_at(name) {
         _ if sys::is_not_done(&e, remote) => Outcome::NotDone,
         Ok(_) if !remote => Outcome::NotDone,
-        Err(gone) if gone.kind() == io::ErrorKind::NotFound => Outcome::Done,
+        Err(gone) if sys::is_not_found(&gone) => Outcome::Done,
         _ => Outcome::Unknown,
     };
     (outcome, Some(e))

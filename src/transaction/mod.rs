@@ -1,58 +1,76 @@
 //! Many changes under one root, all or none.
 
+pub(crate) mod analysis;
+pub(crate) mod apply;
+mod begin;
+mod check;
 mod commit;
-mod options;
-mod site;
+pub(crate) mod dirs_below;
+mod entry;
+pub(crate) mod options;
+pub(crate) mod record;
+pub(crate) mod recovery;
+mod spellings;
+mod try_out;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::atomic::names::Role;
-use crate::atomic::stage_dir::{StageDir, name_of};
-use crate::atomic::stream::Stream;
-use crate::atomic::sync_set::How;
-use crate::atomic::writer_lock::WriterLock;
-use crate::atomic::{creation_mode_of, link_or_drop};
-use crate::options::{Committed, WriteOptions};
-use crate::staged_file::{Collected, Collector, StagedFile};
-use crate::sys::{Dir, File, FsKind, Kind, Stat};
-use crate::{Error, ErrorKind, Result};
-pub use options::TransactionOptions;
-use site::Checked;
+use crate::atomic::content::ContentWriter;
+use crate::atomic::staged::{creation_mode_of, link_or_drop};
+use crate::atomic::target::Target;
+use crate::atomic::target::refuse_hard_links;
+use crate::error::{Error, Result, TargetState};
+use crate::error_kind::ErrorKind;
+use crate::names::{Role, name_of};
+use crate::options::WriteOptions;
+use crate::options::durability::Committed;
+use crate::set::collector::{Collected, Collector, lock};
+use crate::set::staged_file::StagedFile;
+use crate::set::staging_dir::StagingDir;
+use crate::set::sync_request::GroupSync;
+use crate::set::writer_lock::WriterLock;
+use crate::sys::{self, Dir, File, FsKind, Kind, Stat};
+use crate::transaction::entry::{Checked, Entry};
+use crate::transaction::options::TransactionOptions;
 
 /// Many changes under one root directory: all of them happen or none, across crashes.
 ///
 /// Changes are staged in a private directory in the root. `commit` makes them durable and then
-/// writes one checksummed record: that is the point where the transaction is decided. After it the
-/// changes are applied one by one. If a crash comes between, [`recover`](crate::recover()) (or the next
-/// `begin` on the root) finishes them; if it comes before, it removes what was staged. A single change
+/// writes one checksummed record: with that record the transaction is decided. After that, the
+/// changes are applied one by one. If a crash happens after the decision, [`recover`](crate::recover()) (or the next
+/// `begin` on the root) finishes the changes; if it happens before, the staged files are removed. A single change
 /// is one rename and needs no record.
 ///
 /// Paths are relative to the root, and links are not followed: a link on the way is refused, and so
 /// is one at the name of a file to write. Missing directories are created with the change. Replaced
-/// files keep their metadata, as with [`write`](crate::write()). Dropped, the transaction is discarded.
+/// files keep their metadata, as with [`write`](crate::write()). A transaction that is dropped is discarded.
 ///
 /// # What readers see
 ///
 /// While `commit` applies the changes, a reader may see some of them and not yet others; each file
 /// is complete, old or new. To read several files of one state, share a
 /// [`LockFile`](crate::LockFile) between readers ([`lock_shared`](crate::LockFile::lock_shared)) and
-/// writers, held around `commit`. Readers see all or nothing without a lock of theirs only where the
-/// whole directory is swapped.
+/// writers, held around `commit`. Without such a lock, readers see all or nothing only
+/// where the whole directory is swapped: see [`AtomicDir`](crate::AtomicDir).
 ///
 /// # Limits
 ///
-/// * One writer at a time for a root, in all processes together; `begin` is
-///   [`Locked`](ErrorKind::Locked) for the second. Roots within each other don't exclude each other.
-/// * Everything is on one file system; a target on another mount is `CrossDevice`.
-/// * A file system without locks is `Unsupported`.
-/// * Recovery knows files by their inode numbers. vfat, exFAT and some FUSE file systems number them
-///   anew at each mount: there it is all or none only as long as the file system stays mounted.
-/// * What is saved to a target between a crash and the recovery wins over the record. A target that
-///   is *deleted* in that time comes back.
+/// * A root has one writer at a time, in all processes together; for a second one `begin` fails with
+///   [`Locked`](ErrorKind::Locked). Roots that lie within each other don't exclude each other.
+/// * Everything must be on one file system; a target on another mount is
+///   [`CrossDevice`](ErrorKind::CrossDevice).
+/// * The file system must have locks; without them, `begin` is [`Unsupported`](ErrorKind::Unsupported).
+/// * Content that is saved to a target between a crash and the recovery, or restored from a backup, wins over the
+///   record: recovery notices it by its inode, size or time. A target that is *deleted* in that time comes back.
+///   Content that another program wrote to a target *in place*, without a sync and shortly before the transaction, may
+///   be lost in a power cut that the record survives; the target then looks as if it had been saved later.
+/// * In a copy of the whole tree, and where inodes are numbered anew at each mount (vfat, exFAT, some FUSE
+///   file systems), recovery knows files by size, time and checksum. It completes a pending transaction there if
+///   each target is in its old state or its new one, and otherwise moves the record aside.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -68,13 +86,21 @@ use site::Checked;
 #[derive(Debug)]
 #[must_use = "a transaction that is not committed changes nothing"]
 pub struct Transaction {
+    /// As the caller gave it, for messages.
     path: PathBuf,
+    /// The same, whatever the current directory is.
+    place: PathBuf,
     root: Arc<Dir>,
     stat: Stat,
     kind: FsKind,
-    how: How,
+    how: GroupSync,
+    /// Those of files that the caller gives.
     options: WriteOptions,
+    /// Those of records.
+    of_the_rest: WriteOptions,
     entries: BTreeMap<PathBuf, Entry>,
+    /// Paths that were changed, by what may be the same on a file system that folds case.
+    spellings: HashMap<String, Vec<PathBuf>>,
     /// The target of each staged file, in the order of staging.
     tags: Vec<PathBuf>,
     /// How many changes there were.
@@ -82,32 +108,33 @@ pub struct Transaction {
     collector: Collector,
     checked: Checked,
     /// Holds the staged files; gone, with them, when this is dropped.
-    stage: Option<StageDir>,
+    stage: Option<StagingDir>,
     /// Dropped last, so that the names above are gone before the next writer begins.
     _lock: WriterLock,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// The number of the staged file; none if the target is to be removed.
-    put: Option<u64>,
-    tag: usize,
-    /// Directories that this change needs and that don't exist.
-    missing: Vec<PathBuf>,
-    /// Which change it was.
-    order: usize,
 }
 
 impl Transaction {
     /// Begins a transaction in an existing directory, after finishing or undoing what a crash left of
     /// the last one there.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::{ErrorKind, Transaction};
+    ///
+    /// let first = Transaction::begin(dir)?;
+    /// assert_eq!(Transaction::begin(dir).unwrap_err().kind(), ErrorKind::Locked);
+    /// # drop(first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Locked`](ErrorKind::Locked) if another writer is at work;
-    /// [`Corrupt`](ErrorKind::Corrupt), once, if a record doesn't match its checksum: it has been moved
-    /// aside with what it was about; `Unsupported` if a record was written by another version of this
-    /// crate, which is left alone.
+    /// [`Corrupt`](ErrorKind::Corrupt), naming the record of an earlier transaction, if that record is damaged or
+    /// contradicts what is there: nothing is changed, and `begin` keeps failing until [`recover`](crate::recover()) has
+    /// moved the record and its staged files aside; [`Unsupported`](ErrorKind::Unsupported) if a record was written by
+    /// another version of this crate, which is left alone.
     pub fn begin(root: impl AsRef<Path>) -> Result<Transaction> {
         TransactionOptions::new().begin(root)
     }
@@ -116,20 +143,23 @@ impl Transaction {
         path: &Path,
         root: Arc<Dir>,
         (stat, kind): (Stat, FsKind),
-        how: How,
+        how: GroupSync,
         options: &TransactionOptions,
         lock: WriterLock,
     ) -> Transaction {
         Transaction {
             path: path.to_owned(),
+            place: sys::absolute(path),
             stat,
             kind,
             how,
-            options: WriteOptions { cancel: options.cancel.clone(), ..WriteOptions::new() },
+            options: options.set.of_files(),
+            of_the_rest: options.set.of_the_rest(),
             entries: BTreeMap::new(),
+            spellings: HashMap::new(),
             tags: Vec::new(),
             changes: 0,
-            collector: Collected::with_facts(),
+            collector: Collected::with_content_ids(),
             checked: Transaction::unchecked(&root, stat),
             stage: None,
             root,
@@ -137,19 +167,41 @@ impl Transaction {
         }
     }
 
-    /// Will create or replace the file `rel`.
+    /// Plans to create or replace the file `rel`; `commit` does it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// change.write("data/a.txt", "hello")?;
+    /// assert!(!dir.join("data").exists());
+    /// change.commit()?;
+    /// assert!(dir.join("data/a.txt").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`write`](crate::write()); `InvalidPath` for a path that is absolute, contains `..` or
     /// leads over a link. After an error in the middle of the content, `commit` fails.
     pub fn write(&mut self, rel: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
+        let (rel, contents) = (rel.as_ref(), contents.as_ref());
+        self.options.check_size(contents, &self.path.join(rel))?;
         let mut file = self.create_file(rel)?;
-        file.write_whole(contents.as_ref())?;
+        file.write_whole(contents)?;
         file.finish()
     }
 
-    /// Will create or replace the file `rel` with `value` as JSON.
+    /// Plans to create or replace the file `rel` with `value` as JSON; `commit` does it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// change.write_json("index.json", &["a.txt"])?;
+    /// change.commit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -165,8 +217,21 @@ impl Transaction {
         file.finish()
     }
 
-    /// Will create or replace the file `rel` with what is written to the stream, which has to be
+    /// Plans to create or replace the file `rel` with what is written to the stream, which must be
     /// ended by [`StagedFile::finish`] before `commit`.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use std::io::Write;
+    ///
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// let mut file = change.create_file("long.csv")?;
+    /// writeln!(file, "name,age")?;
+    /// file.finish()?;
+    /// change.commit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,29 +243,51 @@ impl Transaction {
         let existing = site.existing.filter(|old| old.stat.kind == Kind::File);
         let mode = creation_mode_of(existing.as_ref(), &self.options);
         let path = self.path.join(rel);
+        self.forget_other_spellings(rel)?;
+        refuse_hard_links(existing.as_ref(), &self.options, 0, &path)?;
         let created = self.stage_file(&site.parent, mode);
         let (number, file) = created.map_err(|e| Error::io("create a file to be put at", &path, e))?;
-        let stream = Stream::new(file, &path, (&self.options).into()).summed();
+        let stream = ContentWriter::new(file, &path, (&self.options).into()).summed();
         let tag = self.tags.len();
-        let file = StagedFile::new(stream, existing, &self.options, self.how, tag, &self.collector);
+        let compare_with = self.options.skip_unchanged.then(|| existing.clone()).flatten().map(|existing| {
+            let name = rel.file_name().unwrap_or_default().to_owned();
+            let mut target = Target::new(site.parent, name, &path);
+            target.existing = Some(existing);
+            target
+        });
+        let mut file = StagedFile::new(stream, existing, &self.options, self.how, tag, &self.collector);
+        compare_with.into_iter().for_each(|target| file.compare_with(target));
         self.tags.push(rel.to_owned());
         self.set(rel, Some(number), tag, site.missing);
         Ok(file)
     }
 
-    /// Will remove the file or link `rel`.
+    /// Plans to remove the file or link `rel`; `commit` does it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// durafile::write(dir.join("old.txt"), "")?;
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// change.remove("old.txt")?;
+    /// change.write("new.txt", "")?;
+    /// change.commit()?;
+    /// assert!(!dir.join("old.txt").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// `NotFound` if it isn't there; `IsADirectory` for a directory.
+    /// [`NotFound`](ErrorKind::NotFound) if it isn't there; [`IsADirectory`](ErrorKind::IsADirectory) for a directory.
     pub fn remove(&mut self, rel: impl AsRef<Path>) -> Result<()> {
         let rel = rel.as_ref();
         let site = self.site(rel, true)?;
+        let was_planned = self.forget_other_spellings(rel)?;
         if site.existing.is_some() {
             self.set(rel, None, 0, Vec::new());
             return Ok(());
         }
-        if !self.forget(rel) {
+        if !self.forget(rel) && !was_planned {
             return Err(Error::new(ErrorKind::NotFound, "remove", &self.path.join(rel)));
         }
         Ok(())
@@ -208,39 +295,80 @@ impl Transaction {
 
     /// Decides and applies the changes. When this returns, all of them are durable.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::TargetState;
+    ///
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// change.write("a.txt", "hello")?;
+    /// match change.commit() {
+    ///     Ok(_) => println!("saved"),
+    ///     Err(e) if e.target() == TargetState::Pending => println!("decided; recovery will finish it"),
+    ///     Err(e) => println!("nothing has changed: {e}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Before the decision nothing has changed. After it, [`Error::target`] is
+    /// If it fails before the decision, nothing has changed. After it, [`Error::target`] is
     /// [`Pending`](crate::TargetState::Pending): [`recover`](crate::recover()) or the next `begin`
     /// finishes it. A single change that is in place and not known to be durable is
     /// [`Replaced`](crate::TargetState::Replaced).
     pub fn commit(mut self) -> Result<Committed> {
         match self.try_commit() {
-            Ok(durability) => Ok(Committed { durability, unchanged: false }),
+            Ok(durability) => {
+                let kept_metadata = lock(&self.collector).lost_metadata.is_empty();
+                let mut entries = self.entries.values();
+                let unchanged = !self.entries.is_empty() && entries.all(|entry| entry.is_unchanged);
+                Ok(Committed { kept_metadata, unchanged, ..Committed::new(durability) })
+            }
             Err(e) => {
-                let state = e.target();
+                let state =
+                    |entry: &Entry| if entry.is_unchanged { TargetState::Unchanged } else { e.target() };
                 let mut entries: Vec<_> = self.entries.iter().collect();
                 entries.sort_by_key(|(_, entry)| entry.order);
-                Err(e.with_files(entries.iter().map(|(rel, _)| (self.path.join(rel), state)).collect()))
+                let files = entries.iter().map(|(rel, entry)| (self.path.join(rel), state(entry))).collect();
+                Err(e.with_files(files))
             }
         }
     }
 
-    /// Ends the transaction; nothing changes, and nothing is left behind.
-    pub fn discard(self) {
-        drop(self);
+    /// Gives up the transaction; nothing changes, and nothing is left behind.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let mut change = durafile::Transaction::begin(dir)?;
+    /// change.write("a.txt", "hello")?;
+    /// change.discard()?;
+    /// assert_eq!(std::fs::read_dir(dir)?.count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If what was staged can't be removed; [`recover`](crate::recover()) removes it later.
+    pub fn discard(mut self) -> Result<()> {
+        // Windows keeps the names of open files.
+        lock(&self.collector).forget_unsynced();
+        let removed = self.stage.take().map_or(Ok(()), StagingDir::remove);
+        removed.map_err(|e| Error::io("remove what was staged in", &self.path, e))
     }
 
     fn set(&mut self, rel: &Path, put: Option<u64>, tag: usize, missing: Vec<PathBuf>) {
         self.forget(rel);
         self.changes += 1;
-        self.entries.insert(rel.to_owned(), Entry { put, tag, missing, order: self.changes });
+        let entry = Entry { put, tag, missing, is_unchanged: false, order: self.changes };
+        self.entries.insert(rel.to_owned(), entry);
     }
 
     /// Takes back what was planned for a path. False if there was nothing.
     fn forget(&mut self, rel: &Path) -> bool {
         let Some(entry) = self.entries.remove(rel) else { return false };
         if let (Some(number), Some(stage)) = (entry.put, &self.stage) {
+            lock(&self.collector).set.forget(entry.tag);
             // If this fails, it goes with the others.
             let _ = stage.dir().unlink(&name_of(number));
         }
@@ -262,10 +390,16 @@ impl Transaction {
         let is_root = Arc::ptr_eq(&self.root, parent);
         let stage = self.stage()?;
         if !is_root {
-            if let Some(file) = parent.create_unnamed(mode)?.filter(|file| file.can_be_linked(parent)) {
+            if let Some(file) = parent.create_unnamed(mode)? {
                 let number = stage.fresh_number();
-                if let Some(file) = link_or_drop(file, stage.dir(), &name_of(number))? {
-                    return Ok((number, file));
+                match link_or_drop(file, stage.dir(), &name_of(number)) {
+                    // Nothing can be moved between the two: it will be copied.
+                    Err(e) if sys::crosses_devices(&e) => {}
+                    linked => {
+                        if let Some(file) = linked? {
+                            return Ok((number, file));
+                        }
+                    }
                 }
             }
         }
@@ -273,18 +407,18 @@ impl Transaction {
     }
 
     /// The directory for staged files, created with the first of them.
-    fn stage(&mut self) -> io::Result<&mut StageDir> {
+    fn stage(&mut self) -> io::Result<&mut StagingDir> {
         let stage = match self.stage.take() {
             Some(stage) => stage,
-            None => StageDir::create(&self.root, Role::Change)?,
+            None => StagingDir::create(&self.root, Role::Change)?,
         };
         Ok(self.stage.insert(stage))
     }
 
     /// Whether the staged files stay when this is dropped: the decision may stand.
-    fn leave(&mut self, yes: bool) {
+    fn keep(&mut self, yes: bool) {
         if let Some(stage) = &mut self.stage {
-            stage.leave(yes);
+            stage.keep(yes);
         }
     }
 }

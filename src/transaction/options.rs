@@ -1,121 +1,166 @@
 //! How a transaction works, and how it begins.
 
-use std::ffi::OsStr;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Transaction;
-use crate::atomic::settle::{Settled, list, settle_locked};
-use crate::atomic::sweep::Judge;
-use crate::atomic::sync_set::Wish;
-use crate::atomic::writer_lock::WriterLock;
-use crate::batch::SyncStrategy;
-use crate::options::Durability;
-use crate::sys::{self, Dir};
-use crate::{CancelToken, Error, ErrorKind, Result};
+use crate::cancel::CancelToken;
+use crate::options::WriteOptions;
+use crate::options::durability::SyncStrategy;
+use crate::set::options::SetOptions;
 
-/// How a [`Transaction`] works; a builder, passed by value.
+/// How a [`Transaction`](crate::Transaction) works; a builder, passed by value.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use std::time::Duration;
+///
+/// use durafile::TransactionOptions;
+///
+/// let options = TransactionOptions::new().create_parents(true).lock_timeout(Duration::from_secs(5));
+/// let mut change = options.begin(dir.join("conversations"))?;
+/// change.write("first.md", "Hello")?;
+/// change.commit()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "options do nothing until `begin`"]
 pub struct TransactionOptions {
-    strategy: SyncStrategy,
-    single_flush: bool,
-    pub(super) cancel: Option<CancelToken>,
-    lock_timeout: Duration,
+    pub(super) set: SetOptions,
 }
 
 impl TransactionOptions {
-    /// The defaults.
+    /// The defaults: files are synced together, [`Locked`](crate::ErrorKind::Locked) is returned at once, and the root
+    /// must exist.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let change = durafile::TransactionOptions::new().begin(dir)?;
+    /// # drop(change);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new() -> TransactionOptions {
         TransactionOptions::default()
     }
 
-    /// How the staged files are made durable. Default: [`SyncStrategy::Auto`].
+    /// How the staged files are made durable; see [`SyncStrategy`]. Default: [`SyncStrategy::Auto`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::{SyncStrategy, TransactionOptions};
+    ///
+    /// let change = TransactionOptions::new().sync(SyncStrategy::PerFile).begin(dir)?;
+    /// # drop(change);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sync(mut self, strategy: SyncStrategy) -> Self {
-        self.strategy = strategy;
+        self.set.sync = strategy;
         self
     }
 
     /// Use fewer device flushes where that is as safe; see
     /// [`WriteOptions::single_flush`](crate::WriteOptions::single_flush). Default: false.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// let change = durafile::TransactionOptions::new().single_flush(true).begin(dir)?;
+    /// # drop(change);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn single_flush(mut self, yes: bool) -> Self {
-        self.single_flush = yes;
+        self.set.single_flush = yes;
         self
     }
 
-    /// Stop with [`Cancelled`](ErrorKind::Cancelled) once the token is cancelled, unless the
-    /// transaction is decided by then.
+    /// Stop with [`Cancelled`](crate::ErrorKind::Cancelled) once the token is cancelled, unless the
+    /// transaction is already decided by then. Default: nothing stops it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::{CancelToken, ErrorKind, TransactionOptions};
+    ///
+    /// let token = CancelToken::new();
+    /// let mut change = TransactionOptions::new().cancel(&token).begin(dir)?;
+    /// change.write("a.txt", "hello")?;
+    /// change.write("b.txt", "hello")?;
+    /// token.cancel();
+    /// assert_eq!(change.commit().unwrap_err().kind(), ErrorKind::Cancelled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cancel(mut self, token: &CancelToken) -> Self {
-        self.cancel = Some(token.clone());
+        self.set.cancel = Some(token.clone());
         self
     }
 
-    /// Wait so long for another writer of the same root, then fail with
-    /// [`TimedOut`](ErrorKind::TimedOut). Default: zero, which is [`Locked`](ErrorKind::Locked) at once.
+    /// Wait this long for another writer of the same root, then fail with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut). Default: zero, which is [`Locked`](crate::ErrorKind::Locked) at once.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use std::time::Duration;
+    ///
+    /// use durafile::{ErrorKind, Transaction, TransactionOptions};
+    ///
+    /// let first = Transaction::begin(dir)?;
+    /// let second = TransactionOptions::new().lock_timeout(Duration::from_millis(30)).begin(dir);
+    /// assert_eq!(second.unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # drop(first);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
+        self.set.lock_timeout = timeout;
         self
     }
 
-    /// [`Transaction::begin`] with these options.
+    /// Create the root, and what is missing above it, each durable in its own parent. They stay, whatever
+    /// happens later. Default: false, and a root that is missing is [`NotFound`](crate::ErrorKind::NotFound).
+    /// Costs one more sync where nothing is missing.
     ///
-    /// # Errors
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path();
+    /// use durafile::TransactionOptions;
     ///
-    /// As there.
-    pub fn begin(&self, root: impl AsRef<Path>) -> Result<Transaction> {
-        let path = root.as_ref();
-        let open = |e| Error::io("open", path, e);
-        let root = Arc::new(Dir::open(path).map_err(open)?);
-        let stat = root.stat().map_err(open)?;
-        let kind = sys::fs_kind(&*root, &stat).map_err(open)?;
-        let lock = self.take_lock(&root, path)?;
-        settle_pending(path, &root)?;
-        let (strategy, single_flush) = (self.strategy, self.single_flush);
-        let wish = Wish { durability: Durability::Full, strategy, single_flush };
-        let how = wish.how(&root, kind, &stat);
-        Ok(Transaction::new(path, root, (stat, kind), how, self, lock))
+    /// let change = TransactionOptions::new().create_parents(true).begin(dir.join("new/root"))?;
+    /// # drop(change);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_parents(mut self, yes: bool) -> Self {
+        self.set.create_parents = yes;
+        self
     }
 
-    /// The right to be the only writer, looking at the token while waiting for it.
-    fn take_lock(&self, root: &Arc<Dir>, path: &Path) -> Result<WriterLock> {
-        const SLICE: Duration = Duration::from_millis(50);
-        let deadline = Instant::now().checked_add(self.lock_timeout);
-        loop {
-            CancelToken::check(self.cancel.as_ref(), path)?;
-            let left = deadline.map_or(SLICE * 2, |end| end.saturating_duration_since(Instant::now()));
-            let taken = WriterLock::take(root, OsStr::new(""), left.min(SLICE));
-            match taken.map_err(|e| Error::io("lock", path, e))? {
-                Some(lock) => return Ok(lock),
-                None if left > SLICE => {}
-                None if self.lock_timeout.is_zero() => {
-                    return Err(Error::new(ErrorKind::Locked, "begin another transaction in", path));
-                }
-                None => return Err(Error::new(ErrorKind::TimedOut, "wait for the writer of", path)),
-            }
-        }
-    }
-}
-
-/// Finishes or undoes what a crash left of an earlier transaction.
-fn settle_pending(path: &Path, root: &Arc<Dir>) -> Result<()> {
-    let fail = |e| Error::io("settle the last transaction in", path, e);
-    let (journals, staged) = list(root).map_err(fail)?;
-    if journals.is_empty() && staged.is_empty() {
-        return Ok(());
-    }
-    let judge = Judge { min_age: Duration::ZERO, dry_run: false };
-    let mut settled = Settled::default();
-    settle_locked(root, &journals, &staged, judge, &mut settled).map_err(fail)?;
-    let Settled { quarantined, unreadable, .. } = settled;
-    if let Some(name) = quarantined.first() {
-        let path = path.join(name);
-        return Err(Error::new(ErrorKind::Corrupt, "settle the transaction now moved aside to", &path));
-    }
-    match unreadable.first() {
-        Some(name) => {
-            Err(Error::new(ErrorKind::Unsupported, "read the record of another version", &path.join(name)))
-        }
-        None => Ok(()),
+    /// How the files of the transaction are saved. Default: as by [`write`](crate::write()).
+    ///
+    /// Of the options of single files, these are accepted: `pretty`, `final_newline`, `permissions`, `preserve_metadata`,
+    /// `size_limit`, `skip_unchanged` and `hard_links`. Any other that isn't at its default is
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) when `begin` is called.
+    ///
+    /// With `skip_unchanged`, a file that holds the same bytes when the transaction is committed keeps inode and
+    /// time, is made durable all the same, and does not count as a change.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let root = dir.path().join("conversations/first");
+    /// use durafile::{TransactionOptions, WriteOptions};
+    ///
+    /// let files = WriteOptions::new().final_newline(true).skip_unchanged(true);
+    /// let options = TransactionOptions::new().create_parents(true).files(files);
+    /// let mut change = options.begin(&root)?;
+    /// change.write("title.txt", "Hello")?;
+    /// assert!(!change.commit()?.is_unchanged());
+    ///
+    /// let mut change = options.begin(&root)?;
+    /// change.write("title.txt", "Hello")?;
+    /// assert!(change.commit()?.is_unchanged());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn files(mut self, options: WriteOptions) -> Self {
+        self.set.files = options;
+        self
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use durafile::{CancelToken, WriteOptions};
 
+use crate::audio::head::Head;
 use crate::failure::{Failure, Outcome};
 use crate::item::Held;
 use crate::layout::{Layout, RecordingId};
@@ -40,6 +41,22 @@ pub(crate) fn assemble(
     let paths = (0..count).map(|number| layout.chunk(id, number));
     let options = WriteOptions::new().create_new(true).size_limit(size_limit).cancel(cancel);
     options.write_from(layout.waiting(id), Pieces { paths, open: None }).map(drop)
+}
+
+/// Refuses pieces that can't be a WAV file together, by their first bytes.
+pub(crate) fn check_head(layout: &Layout, id: &RecordingId, count: u32) -> Outcome {
+    let paths = (0..count).map(|number| layout.chunk(id, number));
+    let mut pieces = Pieces { paths, open: None };
+    let (mut head, mut piece) = (Head::default(), [0; 16]);
+    loop {
+        match pieces.read(&mut piece).map_err(Failure::Disk)? {
+            0 => return head.end(),
+            len => head.add(piece.get(..len).unwrap_or_default())?,
+        }
+        if head.is_complete() {
+            return Ok(());
+        }
+    }
 }
 
 /// The pieces one after the other.

@@ -24,6 +24,9 @@ pub(crate) enum Failure {
     LittleRoom,
     #[error("could not use the ledger")]
     Ledger(#[from] rusqlite::Error),
+    /// Nothing was sent.
+    #[error("the body is empty")]
+    Empty,
     /// The recording is not what it should be.
     #[error("the recording was refused")]
     Invalid(Invalid, #[source] Option<hound::Error>),
@@ -54,6 +57,13 @@ pub(crate) enum Invalid {
 }
 
 impl Invalid {
+    const ALL: [Invalid; 4] = [Invalid::TooSmall, Invalid::NotWav, Invalid::TooShort, Invalid::TooLong];
+
+    /// Whether this word says that the content itself is refused: trying again can't succeed.
+    pub(crate) fn is_meant_by(word: &str) -> bool {
+        Invalid::ALL.iter().any(|invalid| invalid.kind() == word)
+    }
+
     fn kind(self) -> &'static str {
         match self {
             Invalid::TooSmall => "too_small",
@@ -94,6 +104,7 @@ impl Failure {
             Failure::Input(_) => "unreadable",
             Failure::Disk(e) => disk_kind(e).as_str(),
             Failure::LittleRoom => ErrorKind::StorageFull.as_str(),
+            Failure::Empty => "empty",
             Failure::Ledger(e) => ledger_kind(e).map_or("ledger", ErrorKind::as_str),
             Failure::Invalid(what, _) => what.kind(),
             Failure::TimedOut(_) => "timed_out",
@@ -121,6 +132,7 @@ impl Failure {
                 _ => "The disk reported an error; check its health.",
             },
             Failure::LittleRoom => "The disk is almost full; free some space.",
+            Failure::Empty => "The request has no body; send the WAV file as its body.",
             Failure::Ledger(e) => match ledger_kind(e) {
                 Some(ErrorKind::StorageFull) => "The disk is full; free some space.",
                 Some(ErrorKind::Locked) => "The ledger is in use; try again in a moment.",
@@ -170,7 +182,7 @@ impl Failure {
     /// The table in the README.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Invalid(..) | Failure::Panicked(_) => 3,
+            Failure::Empty | Failure::Invalid(..) | Failure::Panicked(_) => 3,
             Failure::Input(_) => 5,
             Failure::NotFailed(_) => 6,
             Failure::Cancelled => EXIT_CANCELLED,

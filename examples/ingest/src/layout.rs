@@ -2,11 +2,9 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Outcome};
-use crate::moves::sync_dir;
 
 /// The name of a recording: lower-case letters, digits and inner hyphens, 80 at most. Whoever has
 /// one can make a path of it without looking again.
@@ -76,13 +74,9 @@ impl Layout {
     /// Makes what is missing.
     pub(crate) fn create(root: &Path) -> Outcome<Layout> {
         let layout = Layout::new(root);
-        create_dir(root)?;
         for dir in layout.dirs() {
-            create_dir(&dir)?;
-        }
-        // Also what an earlier start created that was cut short here.
-        for dir in [root.parent(), Some(root)].into_iter().flatten() {
-            sync_dir(dir)?;
+            // Also what an earlier start created that was cut short here.
+            durafile::create_dir_all(&dir).map_err(|e| Failure::Disk(e.into()))?;
         }
         Ok(layout)
     }
@@ -162,22 +156,6 @@ impl Layout {
     /// The recordings of which there are chunks.
     pub(crate) fn in_chunks(&self) -> Outcome<Vec<RecordingId>> {
         ids(&self.chunk_sets(), "")
-    }
-}
-
-/// With what is missing above it, each durable in its own parent before anything is put into it.
-fn create_dir(path: &Path) -> Outcome {
-    match fs_err::create_dir(path) {
-        Ok(()) => path.parent().map_or(Ok(()), sync_dir),
-        Err(_) if path.is_dir() => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-                create_dir(parent)?;
-                create_dir(path)
-            }
-            _ => Err(Failure::Disk(e)),
-        },
-        Err(e) => Err(Failure::Disk(e)),
     }
 }
 

@@ -11,7 +11,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use serde::Serialize;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Invalid, Outcome};
 use crate::layout::RecordingId;
 
 /// The one index says "exactly once": no content is done twice, whoever tries.
@@ -78,6 +78,8 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     pub(crate) error: Option<String>,
     pub(crate) message: Option<String>,
+    /// Whether `ingest retry` may help: it failed, and not for what its content is.
+    pub(crate) can_be_retried: bool,
 }
 
 impl Entry {
@@ -85,10 +87,11 @@ impl Entry {
         "id, name, state, received, finished, sha256, seconds, service, starts, attempts, error, message";
 
     fn of(row: &Row<'_>) -> rusqlite::Result<Entry> {
+        let (state, error) = (row.get(2)?, row.get::<_, Option<String>>(10)?);
         Ok(Entry {
             id: row.get(0)?,
             name: row.get(1)?,
-            state: row.get(2)?,
+            state,
             received: row.get(3)?,
             finished: row.get(4)?,
             sha256: row.get(5)?,
@@ -96,7 +99,8 @@ impl Entry {
             service: row.get(7)?,
             starts: row.get(8)?,
             attempts: row.get(9)?,
-            error: row.get(10)?,
+            can_be_retried: state == State::Failed && !error.as_deref().is_some_and(Invalid::is_meant_by),
+            error,
             message: row.get(11)?,
         })
     }

@@ -1,16 +1,10 @@
-//! Moving a recording between two folders so that no power cut loses it, and nothing is overwritten.
-//!
-//! A rename from one directory to another may survive a power cut by halves, and the recording be in
-//! neither. So it gets its new name first; only when that is durable, the old one goes. A crash in between
-//! leaves both, and the move done again finds that they are one recording.
+//! Moving a recording between two folders so that no power cut undoes it, and nothing is overwritten.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use durafile::{ErrorKind, WriteOptions};
-use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
 
 use crate::failure::{Failure, Outcome};
 use crate::item::exists;
@@ -25,8 +19,14 @@ pub(crate) enum Moved {
 }
 
 pub(crate) fn move_file(from: &Path, to: &Path) -> Outcome<Moved> {
-    let link = |from: &Path, to: &Path| fs_err::hard_link(from, to);
-    move_with(link, from, to)
+    match durafile::rename_new(from, to) {
+        Ok(_) => Ok(Moved::There),
+        // Done already.
+        Err(e) if e.kind() == ErrorKind::NotFound && exists(to)? => Ok(Moved::There),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => unless_other(from, to),
+        Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::CrossDevice) => copy(from, to),
+        Err(e) => Err(Failure::Disk(e.into())),
+    }
 }
 
 /// Where the new name can't be another's, unless somebody interferes.
@@ -37,60 +37,30 @@ pub(crate) fn must_move(from: &Path, to: &Path) -> Outcome {
     }
 }
 
-fn move_with(link: impl FnOnce(&Path, &Path) -> io::Result<()>, from: &Path, to: &Path) -> Outcome<Moved> {
-    match fs_err::symlink_metadata(from) {
-        Ok(found) if found.is_file() || found.is_symlink() => {}
-        Ok(_) => return move_oddity(from, to),
-        // Done already.
-        Err(e) if e.kind() == io::ErrorKind::NotFound && exists(to)? => return Ok(Moved::There),
-        Err(e) => return Err(Failure::Disk(e)),
-    }
-    let moved = match link(from, to) {
-        Ok(()) => sync_parent(to).map(|()| Moved::There),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => unless_other(from, to),
-        // If it can't be copied either, that says why.
-        Err(_) => copy(from, to),
-    }?;
-    if moved == Moved::There {
-        // Not synced: should the old name come back, this is done again.
-        remove(from)?;
-    }
-    Ok(moved)
-}
-
-/// A directory, say, that somebody put in the place of a recording: it can't be linked.
-fn move_oddity(from: &Path, to: &Path) -> Outcome<Moved> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => sync_parent(to).map(|()| Moved::There),
-        Err(Errno::EXIST) => Ok(Moved::Taken),
-        Err(e) => Err(Failure::Disk(e.into())),
-    }
-}
-
 /// The new name is there already: of the same recording, or of another?
 fn unless_other(from: &Path, to: &Path) -> Outcome<Moved> {
     if !same(from, to)? {
         return Ok(Moved::Taken);
     }
     // Who put it there may not have lived to do this.
-    fs_err::File::open(to).and_then(|file| file.sync_all()).map_err(Failure::Disk)?;
-    sync_parent(to)?;
-    Ok(Moved::There)
+    durafile::sync(to).map_err(|e| Failure::Disk(e.into()))?;
+    remove(from)
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome<Moved> {
     let content = fs_err::File::open(from).map_err(Failure::Disk)?;
     match WriteOptions::new().create_new(true).write_from(to, content) {
-        Ok(_) => Ok(Moved::There),
+        Ok(_) => remove(from),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => unless_other(from, to),
         Err(e) => Err(Failure::Disk(e.into())),
     }
 }
 
-fn remove(path: &Path) -> Outcome {
-    match fs_err::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::Disk(e)),
-        _ => Ok(()),
+/// The recording is where it was to go.
+fn remove(from: &Path) -> Outcome<Moved> {
+    match durafile::remove_file(from) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::Disk(e.into())),
+        _ => Ok(Moved::There),
     }
 }
 
@@ -120,50 +90,26 @@ fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-fn sync_parent(path: &Path) -> Outcome {
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Makes the names in a directory durable, where the file system can.
-pub(crate) fn sync_dir(path: &Path) -> Outcome {
-    let here = Path::new(".");
-    let path = if path.as_os_str().is_empty() { here } else { path };
-    let dir = match fs_err::File::open(path) {
-        Ok(dir) => dir,
-        // It may be written to, but not read.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        Err(e) => return Err(Failure::Disk(e)),
-    };
-    match rustix::fs::fsync(&dir) {
-        Err(Errno::INVAL | Errno::NOTSUP | Errno::BADF) | Ok(()) => Ok(()),
-        Err(e) => Err(Failure::Disk(e.into())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(_: &Path, _: &Path) -> io::Result<()> {
-        Err(Errno::PERM.into())
-    }
-
     #[test]
-    fn where_links_are_refused_a_recording_is_copied() {
+    fn what_cannot_be_renamed_is_copied() {
         let home = tempfile::tempdir().unwrap();
         let (from, to) = (home.path().join("from"), home.path().join("to"));
         fs_err::write(&from, "recording").unwrap();
-        assert_eq!(move_with(refused, &from, &to).unwrap(), Moved::There);
+        assert_eq!(copy(&from, &to).unwrap(), Moved::There);
         assert!(!from.exists());
         assert_eq!(fs_err::read(&to).unwrap(), b"recording");
 
         // Killed before the old name was removed, it is the same recording all the same.
         fs_err::write(&from, "recording").unwrap();
-        assert_eq!(move_with(refused, &from, &to).unwrap(), Moved::There);
+        assert_eq!(copy(&from, &to).unwrap(), Moved::There);
         assert!(!from.exists());
 
         fs_err::write(&from, "different").unwrap();
-        assert_eq!(move_with(refused, &from, &to).unwrap(), Moved::Taken);
+        assert_eq!(copy(&from, &to).unwrap(), Moved::Taken);
         assert_eq!(
             (fs_err::read(&from).unwrap(), fs_err::read(&to).unwrap()),
             (b"different".into(), b"recording".into())

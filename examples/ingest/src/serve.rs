@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use durafile::health::Heartbeat;
 use durafile::{CancelToken, Durability, WriteOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -82,10 +83,26 @@ async fn run(service: Arc<Service>, asked: CancelToken) -> Outcome {
         service.cancel.cancel();
         if timeout(LAST_PATIENCE, &mut all).await.is_err() {
             tracing::error!("a disk or a client keeps us waiting; ending all the same");
+            return ended;
         }
+    }
+    if ended.is_ok() {
+        // No part is left that could give another sign of life.
+        end_heartbeat(&service);
     }
     tracing::info!("stopped");
     ended
+}
+
+/// A service that ended in order is not taken for alive until its last sign of life is too old.
+fn end_heartbeat(service: &Service) {
+    let path = service.heartbeat();
+    // Whatever else the option names (`--heartbeat /dev/null`) is not the service's to remove.
+    let ended = Heartbeat::is_alive(&path, Duration::MAX)
+        .and_then(|beats| if beats { durafile::remove_file(&path).map(drop) } else { Ok(()) });
+    if let Err(e) = ended {
+        tracing::warn!(cause = %e, "could not remove the heartbeat");
+    }
 }
 
 /// What runs until it is told to end. A part that has ended is taken out: it must not be asked again.

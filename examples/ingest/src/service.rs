@@ -1,5 +1,6 @@
 //! What the worker and the HTTP interface share.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime};
 
@@ -54,6 +55,11 @@ impl Service {
             settled,
             now: Mutex::default(),
         }
+    }
+
+    /// Where the sign of life is.
+    pub(crate) fn heartbeat(&self) -> PathBuf {
+        self.config.heartbeat.clone().unwrap_or_else(|| self.layout.heartbeat())
     }
 
     pub(crate) fn now(&self) -> MutexGuard<'_, Now> {

@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome, Remedy};
 use crate::item::{Held, exists};
 use crate::layout::{Layout, RecordingId};
 use crate::ledger::{Entry, State};
-use crate::moves::{Moved, move_file, must_move, same, sync_dir};
+use crate::moves::{Moved, move_file, must_move, same};
 use crate::pipeline::{Guard, Job, Observer};
 use crate::service::Service;
 use crate::stop::linger;
@@ -46,10 +46,9 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(service: Arc<Service>) -> Worker {
-        let path = service.config.heartbeat.clone().unwrap_or_else(|| service.layout.heartbeat());
         Worker {
+            heartbeat: Heartbeat::new(service.heartbeat()),
             service,
-            heartbeat: Heartbeat::new(path),
             last_beat: Cell::default(),
             last_sweep: Cell::default(),
             stuck: RefCell::default(),
@@ -150,10 +149,8 @@ impl Worker {
     /// A newcomer under a known name becomes a recording of its own.
     fn rename(&self, id: &RecordingId) -> Outcome<Fate> {
         let (layout, own) = (&self.service.layout, RecordingId::for_name(id.as_str()));
-        // Within one directory, so that no crash leaves both names or none.
-        fs_err::rename(layout.waiting(id), layout.waiting(&own)).map_err(Failure::Disk)?;
-        // Else it could be put away, and come back under the name that it had.
-        sync_dir(&layout.inbox())?;
+        // Durable, or it could be put away, and come back under the name that it had.
+        durafile::rename(layout.waiting(id), layout.waiting(&own)).map_err(|e| Failure::Disk(e.into()))?;
         tracing::warn!(%id, %own, "another recording has this name; the new one gets a name of its own");
         self.service.ledger.received(&own, id.as_str())?;
         Ok(Fate::Settled)

@@ -4,14 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::super::{Kind, Stat};
-use super::dir_lock::Held;
-use super::errors::link_in_the_way;
-use super::wait::{or_removed, patiently, remove, rename};
-use super::{Existing, File, Lock, Share, names, open};
-use crate::atomic::names::role_of;
+use super::errors::{is_not_found, link_in_the_way};
+use super::lock::Held;
+use super::wait::{PATIENCE, or_removed, patiently, remove, rename, within};
+use super::{File, names, open};
+use crate::name_format::role_of;
+use crate::sys::{Kind, OwnerNames, Stat, TargetMeta};
 
 /// A directory; everything happens relative to one.
 #[derive(Debug)]
@@ -19,14 +20,16 @@ pub(crate) struct Dir {
     anchor: Arc<Anchor>,
     /// Below the anchor; empty for the anchor itself.
     below: PathBuf,
-    held: Mutex<Option<Held>>,
+    /// How long those are waited for who have a file of it open.
+    patience: Duration,
+    pub(super) held: Mutex<Option<Held>>,
 }
 
 /// A directory whose place is known.
 #[derive(Debug)]
 struct Anchor {
     path: Mutex<PathBuf>,
-    /// What it was when it was opened, if its name may change while it is in use.
+    /// The directory as it was when it was opened, if its name may change while it is in use.
     stat: Option<Stat>,
 }
 
@@ -76,15 +79,21 @@ impl Dir {
     }
 
     fn new(anchor: Arc<Anchor>, below: PathBuf) -> Dir {
-        Dir { anchor, below, held: Mutex::new(None) }
+        Dir { anchor, below, patience: PATIENCE, held: Mutex::new(None) }
     }
 
-    /// The same, relative to this directory.
+    /// The same, to wait so long for those who have a file of it open; none means the usual time.
+    pub(crate) fn with_patience(self, patience: Option<Duration>) -> Dir {
+        Dir { patience: patience.unwrap_or(PATIENCE), ..self }
+    }
+
+    /// Opens a directory by its path relative to this one.
     pub(crate) fn open_at(&self, path: &Path) -> io::Result<Dir> {
         if path.as_os_str().is_empty() {
-            return Ok(Dir::new(Arc::clone(&self.anchor), self.below.clone()));
+            let same = Dir::new(Arc::clone(&self.anchor), self.below.clone());
+            return Ok(same.with_patience(Some(self.patience)));
         }
-        Dir::open(&self.path()?.join(path))
+        Ok(Dir::open(&self.path()?.join(path))?.with_patience(Some(self.patience)))
     }
 
     /// Where it is now.
@@ -102,8 +111,7 @@ impl Dir {
         Ok(path)
     }
 
-    /// Does something that looks at several things below, until the directory has not moved
-    /// meanwhile.
+    /// Looks at several things below, again and again until the directory has not moved meanwhile.
     pub(super) fn steadily<T>(&self, look: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
         loop {
             let path = self.path()?;
@@ -114,13 +122,11 @@ impl Dir {
         }
     }
 
-    /// Of one that is gone, what a handle would still tell.
+    /// The directory's own facts; of one that is gone, those that a handle would still tell.
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         let found = self.path().and_then(|path| stat_path(&path));
         match (found, self.anchor.stat) {
-            (Err(e), Some(stat))
-                if e.kind() == io::ErrorKind::NotFound && self.below.as_os_str().is_empty() =>
-            {
+            (Err(e), Some(stat)) if is_not_found(&e) && self.below.as_os_str().is_empty() => {
                 Ok(Stat { nlink: 0, ..stat })
             }
             (found, _) => found,
@@ -131,22 +137,21 @@ impl Dir {
         stat_path(&self.at(name)?)
     }
 
-    /// What a name leads to in the end.
+    /// Follows a name to what it leads to in the end.
     pub(crate) fn stat_through(&self, path: &OsStr) -> io::Result<Stat> {
-        open::stat(&open::to_inspect_through(&self.at(path)?)?)
+        // As on Unix, an absolute path leads away from this directory.
+        let path = if Path::new(path).is_absolute() { PathBuf::from(path) } else { self.at(path)? };
+        open::stat(&open::to_inspect_through(&path)?)
     }
 
-    pub(crate) fn look(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<Existing> {
-        Ok(Existing { stat: self.stat_at(name)?, xattrs: Vec::new() })
-    }
-
-    /// The same. A handle would be in the way of the rename.
-    pub(crate) fn look_and_hold(
-        &self,
-        name: &OsStr,
-        with_xattrs: bool,
-    ) -> io::Result<(Existing, Option<File>)> {
-        Ok((self.look(name, with_xattrs)?, None))
+    pub(crate) fn lookup(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<TargetMeta> {
+        // Security descriptor, compression and streams are not kept.
+        Ok(TargetMeta {
+            stat: self.stat_at(name)?,
+            xattrs: Vec::new(),
+            is_complete: false,
+            owner_names: OwnerNames::BOTH,
+        })
     }
 
     pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {
@@ -156,20 +161,20 @@ impl Dir {
     /// Opens a file for reading, without following a link at its name.
     pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let path = self.at(name)?;
-        let handle = patiently(|| or_removed(&path, open::to_read(&path)))?;
+        let handle = within(self.patience, || or_removed(&path, open::to_read(&path)))?;
         File::opened(path, handle, false)
     }
 
-    /// The same for writing.
+    /// Opens a file for writing, without following a link at its name.
     pub(crate) fn open_file_to_write(&self, name: &OsStr) -> io::Result<File> {
         let path = self.at(name)?;
-        let handle = patiently(|| or_removed(&path, open::to_write(&path)))?;
+        let handle = within(self.patience, || or_removed(&path, open::to_write(&path)))?;
         File::opened(path, handle, true)
     }
 
-    /// Opens a file that can be locked, and then written to.
-    pub(crate) fn open_file_to_lock(&self, name: &OsStr) -> io::Result<File> {
-        self.open_file(name)
+    /// The same, if nothing is mounted at it or on the way there. What is mounted in a folder is a link here.
+    pub(crate) fn open_on_this_mount(&self, path: &Path) -> io::Result<Dir> {
+        self.open_beneath(path)
     }
 
     /// Opens a directory below this one without following a link anywhere on the way.
@@ -225,7 +230,7 @@ impl Dir {
 
     /// Renames into another directory, replacing what is at `to`.
     pub(crate) fn rename_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
-        rename(&self.at(from)?, &to_dir.at(to)?)
+        rename(&self.at(from)?, &to_dir.at(to)?, to_dir.patience)
     }
 
     /// Renames within this directory unless something is at `to`.
@@ -233,15 +238,15 @@ impl Dir {
         self.rename_new_into(from, self, to)
     }
 
-    /// Only for directories, which a rename never puts in the place of a file or of a directory
-    /// with something in it; for files a second name does the same.
+    /// Renames a directory, unless something is at `to`. Files are refused: a second name does the same for
+    /// them, and a rename would replace.
     pub(crate) fn rename_new_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         let (from, to) = (self.at(from)?, to_dir.at(to)?);
         if stat_path(&from)?.kind != Kind::Dir {
             return Err(io::ErrorKind::Unsupported.into());
         }
         match stat_path(&to) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => rename(&from, &to),
+            Err(e) if is_not_found(&e) => rename(&from, &to, to_dir.patience),
             found => found.and(Err(io::ErrorKind::AlreadyExists.into())),
         }
     }
@@ -253,7 +258,7 @@ impl Dir {
     /// A second name for a file, in another directory.
     pub(crate) fn link_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         let (from, to) = (self.at(from)?, to_dir.at(to)?);
-        patiently(|| or_removed(&to, fs::hard_link(&from, &to)))
+        within(to_dir.patience, || or_removed(&to, fs::hard_link(&from, &to)))
     }
 
     pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
@@ -265,17 +270,17 @@ impl Dir {
         patiently(|| or_removed(&path, fs::remove_dir(&path)))
     }
 
-    /// No directory is durable here anyway, as far as anybody promises.
-    pub(crate) fn never_durable(self) -> Dir {
+    /// Nobody promises that any directory is durable on Windows.
+    pub(crate) fn without_dir_sync(self) -> Dir {
         self
     }
 
-    /// Whether `sync` has a chance.
+    /// No directory can be synced.
     pub(crate) fn can_be_synced(&self) -> bool {
         false
     }
 
-    /// There is no call for it.
+    /// Windows has no call that syncs a directory.
     pub(crate) fn sync(&self) -> io::Result<bool> {
         Ok(false)
     }
@@ -294,7 +299,7 @@ impl Dir {
         }))
     }
 
-    /// Whether the caller may create names here can't be asked; the attempt tells.
+    /// The question whether the caller may create names can't be asked; the attempt tells.
     pub(crate) fn may_change(&self) -> io::Result<()> {
         Ok(())
     }
@@ -307,45 +312,13 @@ impl Dir {
         Ok(())
     }
 
-    /// Takes the exclusive lock that belongs to this open directory, without waiting. A shared one
-    /// that it has is given up for it.
-    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        self.lock_as(Share::Exclusive)
+    /// Two names can't be exchanged here.
+    pub(crate) fn may_exchange(&self, _absent: &OsStr, _other: &OsStr) -> bool {
+        false
     }
 
-    /// Takes a shared one, without waiting.
-    pub(crate) fn try_lock_shared(&self) -> io::Result<Lock> {
-        self.lock_as(Share::Shared)
-    }
-
-    fn lock_as(&self, share: Share) -> io::Result<Lock> {
-        let mut held = self.held();
-        if held.as_ref().is_some_and(|held| held.share() == share) {
-            return Ok(Lock::Held);
-        }
-        *held = None;
-        let found = self.path().and_then(|path| Ok((stat_path(&path)?, path)));
-        let (stat, path) = match found {
-            // Whoever takes the lock of something that is gone looks for that.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Lock::Held),
-            found => found?,
-        };
-        Ok(match Held::take(&path, stat.id, share)? {
-            Ok(taken) => {
-                *held = Some(taken);
-                Lock::Held
-            }
-            Err(why_not) => why_not,
-        })
-    }
-
-    /// Gives up the lock of this open directory.
-    pub(crate) fn unlock(&self) -> io::Result<()> {
-        *self.held() = None;
-        Ok(())
-    }
-
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(|broken| broken.into_inner())
+    /// Two names can't be exchanged here.
+    pub(crate) fn try_exchange(&self, _from: &OsStr, _to: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -1,25 +1,32 @@
-//! What Windows' error codes mean, as `winerror.h` numbers them.
+//! What Windows' error codes mean, as `winerror.h` numbers them: the crate's one table there.
+//!
+//! Each question is asked by code. An error that the crate or the standard library makes by itself has a kind
+//! and no code; it counts as the code that Windows would have given ([`code_of`]).
 
 use std::io;
 
-use crate::ErrorKind;
+use crate::error_kind::ErrorKind;
 
 const INVALID_FUNCTION: i32 = 1;
 const FILE_NOT_FOUND: i32 = 2;
 const PATH_NOT_FOUND: i32 = 3;
 const TOO_MANY_OPEN_FILES: i32 = 4;
-pub(super) const ACCESS_DENIED: i32 = 5;
+const ACCESS_DENIED: i32 = 5;
 const NOT_ENOUGH_MEMORY: i32 = 8;
 const OUT_OF_MEMORY: i32 = 14;
+const INVALID_DRIVE: i32 = 15;
 const NOT_SAME_DEVICE: i32 = 17;
 const WRITE_PROTECT: i32 = 19;
-pub(super) const SHARING_VIOLATION: i32 = 32;
+const SHARING_VIOLATION: i32 = 32;
 const LOCK_VIOLATION: i32 = 33;
 const HANDLE_DISK_FULL: i32 = 39;
 const NOT_SUPPORTED: i32 = 50;
+const BAD_NET_PATH: i32 = 53;
 const UNEXPECTED_NETWORK_ERROR: i32 = 59;
 const NETWORK_NAME_DELETED: i32 = 64;
+const BAD_NET_NAME: i32 = 67;
 const FILE_EXISTS: i32 = 80;
+const INVALID_PARAMETER: i32 = 87;
 const DISK_FULL: i32 = 112;
 const CALL_NOT_IMPLEMENTED: i32 = 120;
 const SEMAPHORE_TIMEOUT: i32 = 121;
@@ -32,13 +39,16 @@ const FILENAME_TOO_LONG: i32 = 206;
 const FILE_TOO_LARGE: i32 = 223;
 const WAIT_TIMEOUT: i32 = 258;
 const NOT_A_DIRECTORY: i32 = 267;
-pub(super) const DELETE_PENDING: i32 = 303;
+const DELETE_PENDING: i32 = 303;
 const DIRECTORY_NOT_SUPPORTED: i32 = 336;
 const TOO_MANY_LINKS: i32 = 1142;
 const DISK_QUOTA_EXCEEDED: i32 = 1295;
 const NO_SYSTEM_RESOURCES: i32 = 1450;
 const TIMEOUT: i32 = 1460;
 const CANT_RESOLVE_FILENAME: i32 = 1921;
+
+/// The codes that say that there is nothing of this name.
+const NO_SUCH_NAME: [i32; 5] = [FILE_NOT_FOUND, PATH_NOT_FOUND, INVALID_DRIVE, BAD_NET_PATH, BAD_NET_NAME];
 
 /// A link where none may be, or too many of them.
 pub(super) fn link_in_the_way() -> io::Error {
@@ -50,16 +60,43 @@ pub(super) fn in_use() -> io::Error {
     io::Error::from_raw_os_error(SHARING_VIOLATION)
 }
 
-/// The kind of an error code; see the table at [`ErrorKind`].
+fn code_of(e: &io::Error) -> Option<i32> {
+    if let Some(code) = e.raw_os_error() {
+        return Some(code);
+    }
+    Some(match e.kind() {
+        io::ErrorKind::NotFound => FILE_NOT_FOUND,
+        io::ErrorKind::PermissionDenied => ACCESS_DENIED,
+        io::ErrorKind::AlreadyExists => ALREADY_EXISTS,
+        io::ErrorKind::DirectoryNotEmpty => DIR_NOT_EMPTY,
+        io::ErrorKind::IsADirectory => DIRECTORY_NOT_SUPPORTED,
+        io::ErrorKind::NotADirectory => NOT_A_DIRECTORY,
+        io::ErrorKind::StorageFull => DISK_FULL,
+        io::ErrorKind::QuotaExceeded => DISK_QUOTA_EXCEEDED,
+        io::ErrorKind::ReadOnlyFilesystem => WRITE_PROTECT,
+        io::ErrorKind::ResourceBusy => BUSY,
+        io::ErrorKind::CrossesDevices => NOT_SAME_DEVICE,
+        io::ErrorKind::InvalidInput => INVALID_PARAMETER,
+        io::ErrorKind::Unsupported => NOT_SUPPORTED,
+        _ => return None,
+    })
+}
+
+fn is_one_of(e: &io::Error, codes: &[i32]) -> bool {
+    code_of(e).is_some_and(|code| codes.contains(&code))
+}
+
+/// The kind of an error code; see the table at [`ErrorKind`]. An error without a code has none.
 pub(crate) fn kind_of_code(e: &io::Error) -> Option<ErrorKind> {
     Some(match e.raw_os_error()? {
-        FILE_NOT_FOUND | PATH_NOT_FOUND => ErrorKind::NotFound,
+        code if NO_SUCH_NAME.contains(&code) => ErrorKind::NotFound,
         ACCESS_DENIED => ErrorKind::PermissionDenied,
         FILE_EXISTS | ALREADY_EXISTS | DIR_NOT_EMPTY => ErrorKind::AlreadyExists,
         HANDLE_DISK_FULL | DISK_FULL => ErrorKind::StorageFull,
         DISK_QUOTA_EXCEEDED => ErrorKind::QuotaExceeded,
         WRITE_PROTECT => ErrorKind::ReadOnlyFilesystem,
-        INVALID_NAME | BAD_PATHNAME | FILENAME_TOO_LONG | CANT_RESOLVE_FILENAME => ErrorKind::InvalidPath,
+        INVALID_NAME | BAD_PATHNAME | FILENAME_TOO_LONG => ErrorKind::InvalidName,
+        CANT_RESOLVE_FILENAME => ErrorKind::InvalidPath,
         DIRECTORY_NOT_SUPPORTED => ErrorKind::IsADirectory,
         NOT_A_DIRECTORY => ErrorKind::NotADirectory,
         FILE_TOO_LARGE => ErrorKind::TooLarge,
@@ -71,22 +108,60 @@ pub(crate) fn kind_of_code(e: &io::Error) -> Option<ErrorKind> {
     })
 }
 
-fn is_one_of(e: &io::Error, codes: &[i32]) -> bool {
-    e.raw_os_error().is_some_and(|code| codes.contains(&code))
-}
-
+/// The same call may succeed after a pause: handles (`TOO_MANY_OPEN_FILES`) or memory
+/// (`NOT_ENOUGH_MEMORY`, `OUTOFMEMORY`, `NO_SYSTEM_RESOURCES`) may be free again.
 pub(crate) fn is_transient(e: &io::Error) -> bool {
     is_one_of(e, &[TOO_MANY_OPEN_FILES, NOT_ENOUGH_MEMORY, OUT_OF_MEMORY, NO_SYSTEM_RESOURCES])
 }
 
-/// After this error a rename or link has certainly not happened. Over a network, a reply can
-/// be lost and the request repeated: then the second attempt finds its own work in the way.
+/// A name that isn't taken has codes of its own.
+pub(crate) fn is_refused_name(_e: &io::Error) -> bool {
+    false
+}
+
+/// Too many files are open.
+pub(crate) fn is_short_of_handles(e: &io::Error) -> bool {
+    is_one_of(e, &[TOO_MANY_OPEN_FILES])
+}
+
+/// The system is short of memory.
+pub(crate) fn is_short_of_memory(e: &io::Error) -> bool {
+    is_one_of(e, &[NOT_ENOUGH_MEMORY, OUT_OF_MEMORY, NO_SYSTEM_RESOURCES])
+}
+
+/// Windows has one code for all that is not permitted.
+pub(crate) fn is_forbidden_by_policy(_e: &io::Error) -> bool {
+    false
+}
+
+/// No call ends because of a signal on Windows.
+pub(crate) fn is_interrupted(_e: &io::Error) -> bool {
+    false
+}
+
+/// What is open keeps its file on Windows.
+pub(crate) fn is_stale(_e: &io::Error) -> bool {
+    false
+}
+
+/// After this error a rename or link has certainly not happened. Whether it has is open after an error of
+/// the device or the connection (`UNEXP_NET_ERR`, `NETNAME_DELETED`, `BAD_NETPATH`, `BAD_NET_NAME`, the
+/// timeouts, whatever has no kind of its own) and where there is no code but "not supported". Over a network
+/// a reply can be lost and the request repeated: then the second attempt finds its own work in the way
+/// (`FILE_NOT_FOUND`, `PATH_NOT_FOUND`, `FILE_EXISTS`, `ALREADY_EXISTS`).
 pub(crate) fn is_not_done(e: &io::Error, remote: bool) -> bool {
-    const REPLY_LOST: [i32; 5] =
-        [UNEXPECTED_NETWORK_ERROR, NETWORK_NAME_DELETED, SEMAPHORE_TIMEOUT, WAIT_TIMEOUT, TIMEOUT];
+    const REPLY_LOST: [i32; 7] = [
+        UNEXPECTED_NETWORK_ERROR,
+        NETWORK_NAME_DELETED,
+        BAD_NET_PATH,
+        BAD_NET_NAME,
+        SEMAPHORE_TIMEOUT,
+        WAIT_TIMEOUT,
+        TIMEOUT,
+    ];
     const PERHAPS_OURS: [i32; 4] = [FILE_NOT_FOUND, PATH_NOT_FOUND, FILE_EXISTS, ALREADY_EXISTS];
     match kind_of_code(e) {
-        None => is_unsupported(e),
+        None => rename_unsupported(e),
         _ if is_one_of(e, &REPLY_LOST) => false,
         _ if is_one_of(e, &PERHAPS_OURS) => !remote,
         Some(ErrorKind::Io) => false,
@@ -94,34 +169,78 @@ pub(crate) fn is_not_done(e: &io::Error, remote: bool) -> bool {
     }
 }
 
-/// The file system or Windows itself doesn't know this way of renaming.
-pub(crate) fn is_unsupported(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::Unsupported
-        || is_one_of(e, &[INVALID_FUNCTION, NOT_SUPPORTED, CALL_NOT_IMPLEMENTED])
+/// Nothing has this name (`FILE_NOT_FOUND`), or there is no way to it: no such directory, drive, server or
+/// share (`PATH_NOT_FOUND`, `INVALID_DRIVE`, `BAD_NETPATH`, `BAD_NET_NAME`).
+pub(crate) fn is_not_found(e: &io::Error) -> bool {
+    is_one_of(e, &NO_SUCH_NAME)
 }
 
-/// The file system has no hard links, or no more of them for this file.
-pub(crate) fn cannot_link(e: &io::Error) -> bool {
-    is_unsupported(e) || is_one_of(e, &[TOO_MANY_LINKS])
+/// Something has this name already (`FILE_EXISTS` and `ALREADY_EXISTS`, by the call), or there is something
+/// in the directory that has it (`DIR_NOT_EMPTY`).
+pub(crate) fn already_exists(e: &io::Error) -> bool {
+    is_one_of(e, &[FILE_EXISTS, ALREADY_EXISTS, DIR_NOT_EMPTY])
 }
 
-/// The rights or the medium forbid it; trying again doesn't help.
+/// The caller has no right to it, or Windows has no better word for the reason (`ACCESS_DENIED`).
+pub(crate) fn is_denied(e: &io::Error) -> bool {
+    is_one_of(e, &[ACCESS_DENIED])
+}
+
+/// The rights (`ACCESS_DENIED`) or the medium (`WRITE_PROTECT`) forbid it; trying again doesn't help.
 pub(crate) fn is_forbidden(e: &io::Error) -> bool {
     is_one_of(e, &[ACCESS_DENIED, WRITE_PROTECT])
 }
 
-/// What was a directory a moment ago is none any more. Names are looked at before they are used: an
-/// invalid one was renamed in the middle of a call.
+/// What was a directory a moment ago is none any more: its name is gone, belongs to a file (`DIRECTORY`), or
+/// to a link, which is not followed (`CANT_RESOLVE_FILENAME`). Names are looked at before they are used, so
+/// that an invalid one (`INVALID_NAME`) was renamed in the middle of a call.
 pub(crate) fn is_gone(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || is_one_of(e, &[NOT_A_DIRECTORY, CANT_RESOLVE_FILENAME, INVALID_NAME])
+    is_not_found(e) || is_one_of(e, &[NOT_A_DIRECTORY, CANT_RESOLVE_FILENAME, INVALID_NAME])
 }
 
-/// Somebody has it open in a way that forbids what was asked.
+/// Something else is in use there (`BUSY`). A file that somebody has open is another matter ([`is_in_use`]).
+pub(crate) fn is_busy(e: &io::Error) -> bool {
+    is_one_of(e, &[BUSY])
+}
+
+/// The two names are on different volumes (`NOT_SAME_DEVICE`).
+pub(crate) fn crosses_devices(e: &io::Error) -> bool {
+    is_one_of(e, &[NOT_SAME_DEVICE])
+}
+
+/// The file system or Windows itself doesn't know this request (`INVALID_FUNCTION`, `NOT_SUPPORTED`,
+/// `CALL_NOT_IMPLEMENTED`).
+pub(crate) fn is_unsupported(e: &io::Error) -> bool {
+    is_one_of(e, &[INVALID_FUNCTION, NOT_SUPPORTED, CALL_NOT_IMPLEMENTED])
+}
+
+/// The file system or Windows itself doesn't know this way of renaming.
+pub(crate) fn rename_unsupported(e: &io::Error) -> bool {
+    is_unsupported(e)
+}
+
+/// The file system has no hard links, or no more of them for this file (`TOO_MANY_LINKS`).
+pub(crate) fn cannot_link(e: &io::Error) -> bool {
+    is_unsupported(e) || is_one_of(e, &[TOO_MANY_LINKS])
+}
+
+/// Somebody has it open in a way that forbids what was asked (`SHARING_VIOLATION`, `LOCK_VIOLATION`), or has
+/// it open still after it was removed (`DELETE_PENDING`).
 pub(super) fn is_in_use(e: &io::Error) -> bool {
     is_one_of(e, &[SHARING_VIOLATION, LOCK_VIOLATION, DELETE_PENDING])
 }
 
-pub(super) fn is_denied(e: &io::Error) -> bool {
-    is_one_of(e, &[ACCESS_DENIED])
+/// The disk is full, or the caller's quota of it.
+pub(crate) fn is_out_of_space(e: &io::Error) -> bool {
+    is_one_of(e, &[HANDLE_DISK_FULL, DISK_FULL, DISK_QUOTA_EXCEEDED])
+}
+
+/// There are no files without a name.
+pub(crate) fn is_link_refused(_e: &io::Error) -> bool {
+    false
+}
+
+/// A staged file is opened so that it can be renamed.
+pub(crate) fn is_refused_while_open(_e: &io::Error) -> bool {
+    false
 }

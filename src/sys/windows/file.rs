@@ -9,33 +9,30 @@ use std::fs;
 use std::io;
 use std::os::windows::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::super::{FileId, FsKind, Kind, Stat};
 use super::errors::{is_denied, is_in_use, link_in_the_way};
-use super::wait::{or_removed, set_read_only};
-use super::{Dir, Existing, Lock, Share, open, volume};
-use crate::atomic::names::role_of;
+use super::{open, volume};
+use crate::sys::{FileId, FsKind, Kind, OwnerNames, Share, Stat, TargetMeta};
 
 /// An open regular file, or a directory as something that has metadata.
 #[derive(Debug)]
 pub(crate) struct File {
     /// Where it was opened.
-    path: PathBuf,
-    id: FileId,
+    pub(super) path: PathBuf,
+    pub(super) id: FileId,
     handle: Mutex<Handle>,
 }
 
 #[derive(Debug)]
-struct Handle {
-    /// None only after the file went while it was opened anew.
-    file: Option<fs::File>,
-    access: Access,
+pub(super) struct Handle {
+    /// The handle; none only after the file went while it was opened anew.
+    pub(super) file: Option<Arc<fs::File>>,
+    pub(super) access: Access,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// In nobody's way.
     Read,
     /// In the way of those who take a lock.
@@ -44,8 +41,8 @@ enum Access {
 }
 
 impl Handle {
-    fn get(&self) -> io::Result<&fs::File> {
-        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    pub(super) fn get(&self) -> io::Result<&fs::File> {
+        self.file.as_deref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn can_write(&self) -> bool {
@@ -55,10 +52,10 @@ impl Handle {
 
 impl File {
     fn new(path: PathBuf, file: fs::File, access: Access, id: FileId) -> File {
-        File { path, id, handle: Mutex::new(Handle { file: Some(file), access }) }
+        File { path, id, handle: Mutex::new(Handle { file: Some(Arc::new(file)), access }) }
     }
 
-    /// It is locked from the start.
+    /// A file that was just created, and is locked from the start.
     pub(super) fn created(path: PathBuf, file: fs::File) -> io::Result<File> {
         let id = open::stat(&file)?.id;
         Ok(File::new(path, file, Access::Locked(Share::Exclusive), id))
@@ -83,25 +80,41 @@ impl File {
         Ok(File::new(path, handle, Access::Read, id))
     }
 
-    fn handle(&self) -> MutexGuard<'_, Handle> {
+    pub(super) fn handle(&self) -> MutexGuard<'_, Handle> {
         self.handle.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    /// The handle that is open now. Whoever keeps it is in the way of opening the file anew, and so of locks.
+    pub(crate) fn shared_handle(&self) -> io::Result<Arc<fs::File>> {
+        self.handle().file.clone().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         open::stat(self.handle().get()?)
     }
 
-    pub(crate) fn existing(&self) -> io::Result<Existing> {
-        Ok(Existing { stat: self.stat()?, xattrs: Vec::new() })
+    pub(crate) fn existing(&self) -> io::Result<TargetMeta> {
+        // Security descriptor, compression and streams are not kept.
+        Ok(TargetMeta {
+            stat: self.stat()?,
+            xattrs: Vec::new(),
+            is_complete: false,
+            owner_names: OwnerNames::BOTH,
+        })
     }
 
-    /// One write; may be short.
+    /// Makes one write, which may be short.
     pub(crate) fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         self.handle().get()?.seek_write(data, offset)
     }
 
     pub(crate) fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         self.handle().get()?.seek_read(into, offset)
+    }
+
+    /// A handle with a lock can't be shared; nobody asks for it.
+    pub(crate) fn duplicate(&self) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn truncate(&self, len: u64) -> io::Result<()> {
@@ -168,112 +181,12 @@ impl File {
         file.sync_all()
     }
 
-    /// There is no call that starts the writing of a range.
-    pub(crate) fn begin_write_out(&self) {}
-
-    /// Nothing to wait for.
-    pub(crate) fn write_out(&self, _offset: u64, _len: u64, _wait: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Only a sync waits for everything. A file that may not be written to is left alone.
+    /// A sync is the only call that waits for everything. A file that may not be written to is left alone.
     pub(crate) fn written_out(&self) -> io::Result<()> {
         match self.sync() {
             Err(e) if is_denied(&e) || is_in_use(&e) => Ok(()),
             synced => synced,
         }
-    }
-
-    /// Takes the exclusive lock that belongs to this open file, without waiting.
-    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        self.try_lock_as(Share::Exclusive)
-    }
-
-    /// Takes the lock that belongs to this open file, without waiting.
-    pub(crate) fn try_lock_as(&self, share: Share) -> io::Result<Lock> {
-        let mut handle = self.handle();
-        if handle.access == Access::Locked(share) {
-            return Ok(Lock::Held);
-        }
-        if handle.access != Access::Read {
-            // It would be in its own way.
-            handle.file = None;
-        }
-        let opened = match self.open_as(share) {
-            Err(e) if is_denied(&e) && self.make_writable().is_ok() => self.open_as(share),
-            opened => opened,
-        };
-        match opened.and_then(|file| Ok((open::stat(&file)?.id, file))) {
-            Ok((id, file)) if id == self.id => {
-                *handle = Handle { file: Some(file), access: Access::Locked(share) };
-                Ok(Lock::Held)
-            }
-            // Its name is gone, or another file's: whoever took its lock looks for that.
-            Ok(_) => self.free(&mut handle).map(|()| Lock::Held),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Lock::Held),
-            Err(e) if is_in_use(&e) => self.free(&mut handle).map(|()| Lock::Elsewhere),
-            Err(e) => self.free(&mut handle).and(Err(e)),
-        }
-    }
-
-    fn open_as(&self, share: Share) -> io::Result<fs::File> {
-        let opened = match share {
-            Share::Exclusive => open::exclusively(&self.path),
-            Share::Shared => open::shared(&self.path),
-        };
-        or_removed(&self.path, opened)
-    }
-
-    /// What a crash left may be marked read-only.
-    fn make_writable(&self) -> io::Result<()> {
-        match self.path.file_name().and_then(role_of) {
-            Some(_) => set_read_only(&self.path, false),
-            None => Err(io::ErrorKind::PermissionDenied.into()),
-        }
-    }
-
-    /// Opens it anew without a lock, unless it is open so.
-    fn free(&self, handle: &mut Handle) -> io::Result<()> {
-        if handle.file.is_none() || handle.access != Access::Read {
-            *handle = Handle { file: None, access: Access::Read };
-            match open::to_read(&self.path) {
-                Ok(file) if open::stat(&file)?.id == self.id => handle.file = Some(file),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// The same, and waits for it. There is no call that does: it looks again and again.
-    pub(crate) fn wait_for_lock(&self, share: Share) -> io::Result<Lock> {
-        const PAUSE: Duration = Duration::from_millis(10);
-        loop {
-            match self.try_lock_as(share)? {
-                Lock::Elsewhere => std::thread::sleep(PAUSE),
-                lock => return Ok(lock),
-            }
-        }
-    }
-
-    /// Gives up the lock of this open file.
-    pub(crate) fn unlock(&self) -> io::Result<()> {
-        self.free(&mut self.handle())
-    }
-
-    /// Can this unnamed file be given a name? There is none.
-    pub(crate) fn can_be_linked(&self, _dir: &Dir) -> bool {
-        false
-    }
-
-    pub(crate) fn link_as(&self, _dir: &Dir, _name: &std::ffi::OsStr) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Blocks are not shared here.
-    pub(crate) fn share_content_of(&self, _other: &File) -> io::Result<bool> {
-        Ok(false)
     }
 
     pub(crate) fn fs_kind(&self, _stat: &Stat) -> io::Result<FsKind> {

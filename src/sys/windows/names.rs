@@ -5,10 +5,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::is_separator;
 
-/// With a dot and anything behind it they mean the device, too.
+/// Names of devices, with a dot and anything behind them too.
 const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
 
-/// With a digit behind them.
+/// Names of devices, with a digit behind them.
 const PORTS: [&str; 2] = ["COM", "LPT"];
 
 /// A name, or a relative path of names.

@@ -23,7 +23,7 @@ const SHARE_ALL: u32 = SHARE_READ | SHARE_WRITE | SHARE_DELETE;
 /// Nobody else may write, or keep others from writing.
 const SHARE_NO_WRITE: u32 = SHARE_READ | SHARE_DELETE;
 
-/// Without it a directory can't be opened.
+/// The flag without which a directory can't be opened.
 const BACKUP_SEMANTICS: u32 = 0x0200_0000;
 /// A link is opened itself, not what it leads to.
 const OPEN_REPARSE_POINT: u32 = 0x0020_0000;
@@ -44,12 +44,12 @@ pub(super) fn to_inspect(path: &Path) -> io::Result<File> {
     options(FILE_READ_ATTRIBUTES, SHARE_ALL, BACKUP_SEMANTICS | OPEN_REPARSE_POINT).open(path)
 }
 
-/// The same of what a link leads to.
+/// As [`to_inspect`], for what a link leads to.
 pub(super) fn to_inspect_through(path: &Path) -> io::Result<File> {
     options(FILE_READ_ATTRIBUTES, SHARE_ALL, BACKUP_SEMANTICS).open(path)
 }
 
-/// For times and attributes, of directories and links too.
+/// A handle for times and attributes, of directories and links too.
 pub(super) fn to_describe(path: &Path) -> io::Result<File> {
     let access = FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES;
     options(access, SHARE_ALL, BACKUP_SEMANTICS | OPEN_REPARSE_POINT).open(path)
@@ -108,7 +108,7 @@ pub(super) fn stat(handle: &File) -> io::Result<Stat> {
         true => Kind::Dir,
         false => Kind::File,
     };
-    // Of a directory the attribute means something else: how it is shown.
+    // "Read-only" of a directory says how it is shown, and nothing about rights.
     let mode = match kind {
         Kind::Dir => 0o700,
         _ if has(ATTRIBUTE_READONLY) => 0o400,
@@ -124,6 +124,6 @@ pub(super) fn stat(handle: &File) -> io::Result<Stat> {
         gid: OWNER,
         mount: None,
         mount_root: false,
-        is_fixed: false,
+        is_immutable_or_append_only: false,
     })
 }

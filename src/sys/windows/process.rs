@@ -1,38 +1,29 @@
-//! Who we are. Whether somebody still is can't be asked without a number that may be another's now.
+//! The identity of this process. Whether another one still runs can't be asked: its number may be
+//! somebody else's now.
 
 use std::time::Duration;
 
 use winapi_util::sysinfo::{ComputerNameKind, get_computer_name};
 
-/// What tells one process from all others that ever had its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Process {
-    pub(crate) pid: u32,
-    /// Not known here.
-    pub(crate) started: Option<u64>,
-    /// There are none here.
-    pub(crate) space: Option<String>,
-    /// Not known here.
-    pub(crate) boot: Option<String>,
-}
+use crate::sys::Process;
 
 impl Process {
     pub(crate) fn this() -> Process {
         Process { pid: std::process::id(), started: None, space: None, boot: None }
     }
 
-    /// Never certain. Whether its lock is held tells.
+    /// The end of a process is never certain. Whether its lock is held tells.
     pub(crate) fn has_ended(&self) -> bool {
         false
     }
 }
 
-/// Not known here.
+/// The run of the system has no id.
 pub(crate) fn boot_id() -> Option<String> {
     None
 }
 
-/// There are none here.
+/// There are no name spaces.
 pub(crate) fn name_space(_kind: &str) -> Option<String> {
     None
 }
@@ -42,7 +33,7 @@ pub(crate) fn host_name() -> String {
     name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Means nothing without an id of the run of the system.
+/// A time since the start means nothing without an id of the run of the system.
 pub(crate) fn uptime() -> Duration {
     Duration::ZERO
 }

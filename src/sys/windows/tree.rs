@@ -1,9 +1,9 @@
-//! For whole trees: links, times, opening within bounds.
+//! Calls for whole trees: links, times, opening within bounds.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::super::Stat;
 use super::errors::link_in_the_way;
@@ -27,7 +27,7 @@ impl Dir {
     }
 
     /// Gives a link the times of another one, as far as the system permits.
-    pub(crate) fn liken_link(&self, name: &OsStr, _stat: &Stat, from: (&Dir, &OsStr)) {
+    pub(crate) fn copy_link_times(&self, name: &OsStr, _stat: &Stat, from: (&Dir, &OsStr)) {
         let liken = || {
             let found = open::to_inspect(&from.0.at(from.1)?)?.metadata()?;
             let times = fs::FileTimes::new().set_accessed(found.accessed()?).set_modified(found.modified()?);
@@ -54,13 +54,7 @@ pub(crate) fn copy_times(from: &File, to: &File) -> io::Result<()> {
     to.set_times(from.times()?)
 }
 
-/// The same path from the root of its volume, if the current directory can be told.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// It is a standard handle already.
+/// A standard handle of what is one already.
 pub(crate) fn std_file(file: fs::File) -> fs::File {
     file
 }

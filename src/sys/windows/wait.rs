@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::Kind;
-use super::errors::{in_use, is_denied, is_in_use};
+use super::errors::{in_use, is_denied, is_in_use, is_not_found};
 use super::open;
 
-/// Who has it open for longer is not passing by.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A program that has a file open for longer is not passing by.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -43,9 +43,9 @@ pub(super) fn or_removed<T>(path: &Path, done: io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Renames, and waits for those who have one of the two open.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    patiently(|| match std::fs::rename(from, to) {
+/// Renames, and waits so long for those who have one of the two open.
+pub(super) fn rename(from: &Path, to: &Path, patience: Duration) -> io::Result<()> {
+    within(patience, || match std::fs::rename(from, to) {
         Err(e) if is_denied(&e) => rename_denied(from, to, e),
         renamed => renamed,
     })
@@ -68,7 +68,7 @@ fn rename_denied(from: &Path, to: &Path, denied: io::Error) -> io::Result<()> {
     // on FAT a file that is open can't be replaced; and nowhere a directory be renamed while something
     // in it is open.
     let may_move = |path: &Path| match open::to_move(path) {
-        Err(e) => is_in_use(&e) || e.kind() == io::ErrorKind::NotFound,
+        Err(e) => is_in_use(&e) || is_not_found(&e),
         Ok(_) => true,
     };
     if may_move(from) && may_move(to) { Err(in_use()) } else { or_removed(to, Err(denied)) }

@@ -129,7 +129,7 @@ pub(crate) fn in_private_mounts(test: &str, script: &str, body: impl FnOnce(&Pat
 }
 
 #[track_caller]
-fn after(test: &str, prefix: &[&str], script: &str, body: impl FnOnce(&Path)) {
+pub(crate) fn after(test: &str, prefix: &[&str], script: &str, body: impl FnOnce(&Path)) {
     if let Some((dir, _)) = job(test) {
         return body(&dir);
     }

@@ -71,7 +71,8 @@ pub(crate) fn analyse(signal: &Signal, sha256: &str, watch: &Watch) -> Outcome<R
         silence: Silence {
             threshold_dbfs: SILENT_DBFS,
             min_seconds: MIN_SILENT_SECONDS,
-            total_seconds: spans.iter().map(|span| span.end - span.start).sum(),
+            // The sum of nothing is -0.0.
+            total_seconds: spans.iter().fold(0.0, |sum, span| sum + span.end - span.start),
             spans,
         },
     })
@@ -127,5 +128,6 @@ mod tests {
         assert_eq!(dbfs_of_power(0.0), -120.0);
         assert_eq!(dbfs_of_power(1.0), 0.0);
         assert_eq!(dbfs_of_power(0.25), -6.02);
+        assert!(dbfs_of_power(0.9999).is_sign_positive(), "zero has no sign");
     }
 }

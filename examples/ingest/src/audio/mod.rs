@@ -2,6 +2,7 @@
 
 pub(crate) mod analysis;
 pub(crate) mod decode;
+pub(crate) mod head;
 pub(crate) mod picture;
 
 /// Blocks in a second. What is kept of the samples is one block for each 10 ms.
@@ -38,5 +39,6 @@ impl Signal {
 pub(crate) fn dbfs_of_power(power: f64) -> f64 {
     const FLOOR: f64 = -120.0;
     let db = if power > 0.0 { (10.0 * power.log10()).max(FLOOR) } else { FLOOR };
-    (db * 100.0).round() / 100.0
+    // Full scale is 0.0: what rounds to it from below must not be written as -0.0.
+    (db * 100.0).round() / 100.0 + 0.0
 }

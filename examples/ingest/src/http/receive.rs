@@ -38,6 +38,11 @@ pub(crate) struct Pace {
 pub(crate) trait Target: Send + 'static {
     fn open(&mut self) -> Outcome<AtomicFile>;
 
+    /// The next piece of the body; an error refuses all of it.
+    fn check(&mut self, _piece: &[u8]) -> Outcome {
+        Ok(())
+    }
+
     /// The body is there, whole.
     fn commit(&mut self, file: AtomicFile) -> Outcome {
         file.commit()?;
@@ -117,6 +122,7 @@ fn save(mut target: impl Target, mut pieces: mpsc::Receiver<Piece>) -> Outcome {
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Data(data)) => {
+                target.check(&data)?;
                 if let Err(e) = file.write_all(&data) {
                     return Err(e.downcast::<durafile::Error>().map_or_else(Failure::Disk, Failure::Save));
                 }

@@ -53,6 +53,11 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    pub(crate) fn form() -> Refusal {
+        let message = "A form can't be taken; send the WAV file itself as the body of the request.";
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
     pub(crate) fn no_route() -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "no_such_address", "There is nothing at this address.")
     }
@@ -128,6 +133,8 @@ impl From<durafile::Error> for Refusal {
 fn status_of(kind: &str) -> StatusCode {
     match kind {
         "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "empty" => StatusCode::BAD_REQUEST,
+        "not_a_wav" => StatusCode::UNPROCESSABLE_ENTITY,
         "storage_full" | "quota_exceeded" => StatusCode::INSUFFICIENT_STORAGE,
         "permission_denied" | "read_only_filesystem" => StatusCode::FORBIDDEN,
         // A part of the data directory is missing, or the service is about to end.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use durafile::{AtomicFile, ErrorKind, WriteOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,6 +15,7 @@ use super::params::{InPath, InQuery, Name, parse_id};
 use super::receive::{Pace, Target, receive};
 use super::refusal::{Answer, Refusal};
 use super::{PATIENCE, Site, blocking, look_up, room};
+use crate::audio::head::Head;
 use crate::chunks;
 use crate::failure::{Failure, Outcome};
 use crate::item::{Held, exists};
@@ -35,6 +36,8 @@ struct Arrival {
     options: WriteOptions,
     path: PathBuf,
     chunk_of: Option<RecordingId>,
+    /// Of a whole recording; a chunk may hold anything.
+    head: Option<Head>,
 }
 
 impl Target for Arrival {
@@ -50,7 +53,14 @@ impl Target for Arrival {
         Ok(self.options.open(&self.path)?)
     }
 
+    fn check(&mut self, piece: &[u8]) -> Outcome {
+        self.head.as_mut().map_or(Ok(()), |head| head.add(piece))
+    }
+
     fn commit(&mut self, file: AtomicFile) -> Outcome {
+        if let Some(head) = &self.head {
+            head.end()?;
+        }
         // Whoever removes the whole set has this lock: what is answered with 204 was not in it.
         let _held = match &self.chunk_of {
             Some(id) => Some(Held::take_within(self.service.layout.lock(id), PATIENCE)?),
@@ -77,8 +87,12 @@ impl Site {
 pub(crate) async fn recording(
     State(site): State<Site>,
     InQuery(name): InQuery<Name>,
+    headers: HeaderMap,
     body: Body,
 ) -> Answer<(StatusCode, Json<Accepted>)> {
+    if is_form(&headers) {
+        return Err(Refusal::form());
+    }
     let place = site.place()?;
     let (service, name) = (site.service.clone(), name.shown());
     let id = RecordingId::for_name(&name);
@@ -88,9 +102,17 @@ pub(crate) async fn recording(
         path: service.layout.waiting(&id),
         service: service.clone(),
         chunk_of: None,
+        head: Some(Head::default()),
     };
     site.receive(body, place, arrival).await?;
     blocking(move || Ok(accept(&service, &id, &name))).await.map(|accepted| (StatusCode::CREATED, accepted))
+}
+
+/// A form wraps the file in parts, each with a head of its own. Any other type is judged by the first bytes:
+/// many clients send what they have under a type that says nothing.
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    kind.is_some_and(|kind| kind.starts_with(b"multipart/"))
 }
 
 /// The recording is safe in the inbox. If the ledger can't note it now, the worker will.
@@ -121,6 +143,7 @@ pub(crate) async fn chunk(
         options: WriteOptions::new().size_limit(limit).cancel(&service.cancel),
         path: service.layout.chunk(&id, number),
         chunk_of: Some(id),
+        head: None,
         service,
     };
     site.receive(body, place, arrival).await?;
@@ -173,6 +196,7 @@ fn put_together(service: &Service, id: &RecordingId, count: u32, name: &str) -> 
     if !missing.is_empty() {
         return Ok(Finished::Missing(missing));
     }
+    chunks::check_head(layout, id, count)?;
     let limit = service.config.size_limit;
     match chunks::assemble(layout, id, count, limit, &service.cancel) {
         Ok(()) => {}
@@ -230,7 +254,7 @@ mod tests {
         let service = service(home.path());
         let id = RecordingId::parse("talk").unwrap();
         fs_err::create_dir(service.layout.chunk_set(&id)).unwrap();
-        fs_err::write(service.layout.chunk(&id, 0), "piece").unwrap();
+        fs_err::write(service.layout.chunk(&id, 0), "RIFF....WAVE").unwrap();
         let first = put_together(&service, &id, 1, "Talk").unwrap();
         assert!(matches!(first, Finished::Accepted(_)));
         let second = put_together(&service, &id, 1, "Talk").unwrap();

@@ -46,8 +46,9 @@ fn a_chunk_or_a_recording_that_is_too_large_is_refused() {
     let home = dir();
     let service = Service::start(home.path(), &["--size-limit", "400000"]);
     service.post("/recordings/big/chunks/0", &vec![7; CHUNK + 1]).refused(413, "too_large");
-    for n in 0..2 {
-        assert_eq!(service.post(&format!("/recordings/big/chunks/{n}"), &vec![7; CHUNK]).status, 204);
+    let content = wav(40.0, 3);
+    for (n, piece) in content.chunks(CHUNK).take(2).enumerate() {
+        assert_eq!(service.post(&format!("/recordings/big/chunks/{n}"), piece).status, 204);
     }
     service.post("/recordings/big/finish?chunks=2", b"").refused(413, "too_large");
     assert!(names(&home.path().join("chunks")).is_empty(), "it can never fit: nothing is kept");

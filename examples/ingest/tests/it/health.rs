@@ -39,7 +39,7 @@ fn the_status_counts_what_is_there() {
     service.settled(&one);
     let copy = service.post("/recordings?name=copy", &wav(1.0, 1)).id();
     service.settled(&copy);
-    let bad = service.post("/recordings?name=bad", b"bad").id();
+    let bad = service.post("/recordings?name=bad", &wav(0.5, 1)).id();
     service.settled(&bad);
     service.post("/recordings/part/chunks/0", b"part");
     let status = service.status();

@@ -25,7 +25,7 @@ fn run_and_kill(data: &Path, calls: &str, nth: u32) -> bool {
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
     command.args(["-e", &format!("inject={calls}:signal=KILL:when={nth}"), PROGRAM]);
     // The sign of life would take part in the count.
-    command.args(["serve", "--port", "0", "--heartbeat", "/dev/null", "--data"]).arg(data);
+    command.args(["serve", "--port", "0", "--heartbeat", "/nowhere/heartbeat", "--data"]).arg(data);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let killed = until("it is killed or has ended its work", || match child.try_wait().unwrap() {
         Some(status) => Some(!status.success()),

@@ -33,7 +33,8 @@ fn the_page_shows_status_waveforms_and_health() {
     let ids = [
         service.post("/recordings?name=Interview%20with%20Ada", &talk).id(),
         service.post("/recordings?name=The%20same%20again", &talk).id(),
-        service.post("/recordings?name=%3Cscript%3Ealert(1)%3C/script%3E", b"rubbish").id(),
+        service.post("/recordings?name=%3Cscript%3Ealert(1)%3C/script%3E", &wav(0.01, 1)).id(),
+        service.post("/recordings?name=Two%20seconds", &wav(2.0, 5)).id(),
     ];
     for id in &ids {
         service.settled(id);
@@ -59,10 +60,16 @@ fn the_page_shows_status_waveforms_and_health() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(dom.contains("data-ready=\"yes\""), "the page did not come up:\n{dom}");
     for text in
-        ["Interview with Ada", "The same again", "healthy", "duplicate", "less than 100 bytes", "up for"]
+        ["Interview with Ada", "The same again", "healthy", "duplicate", "shorter than one second", "up for"]
     {
         assert!(dom.contains(text), "{text} is missing:\n{dom}");
     }
+    for length in [">30 s · ", ">2 s · "] {
+        assert!(dom.contains(length), "{length} is missing:\n{dom}");
+    }
+    // It would be too short the next time, too.
+    assert!(!dom.contains(&format!("ingest retry {}", ids[2])), "{dom}");
+    assert!(dom.contains("<input type=\"file\""), "{dom}");
     assert!(dom.contains("&lt;script&gt;alert(1)") && !dom.contains("<script>alert(1)"), "{dom}");
     assert!(dom.contains(&format!("/recordings/{}/waveform.png", ids[0])));
     let shot = std::fs::read(&picture).unwrap();

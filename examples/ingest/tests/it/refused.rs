@@ -6,16 +6,23 @@ use std::net::Shutdown;
 
 use fs_err as fs;
 
-use crate::support::{Service, answer, dir, names, no_remnants, until, wav};
+use crate::support::{Service, answer, dir, header, names, no_remnants, until, wav};
 
 const LIMIT: usize = 1_000_000;
 const LIMITED: [&str; 2] = ["--size-limit", "1000000"];
+
+/// So many bytes that begin as a recording does.
+fn filled(len: usize) -> Vec<u8> {
+    let mut body = header(8000, 1, 16, len as u32);
+    body.resize(len, 7);
+    body
+}
 
 /// A body without a declared length, in pieces of HTTP's own.
 fn send_pieces(stream: &mut impl Write, total: usize) -> std::io::Result<()> {
     stream
         .write_all(b"POST /recordings?name=long HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-    let piece = vec![7u8; 64 << 10];
+    let piece = filled(64 << 10);
     let mut left = total;
     while left > 0 {
         let len = left.min(piece.len());
@@ -52,7 +59,7 @@ fn nothing_waits(service: &Service) {
 fn a_recording_that_is_too_large_is_refused_whatever_is_declared() {
     let home = dir();
     let service = Service::start(home.path(), &LIMITED);
-    service.post("/recordings?name=long", &vec![7; LIMIT + 1]).refused(413, "too_large");
+    service.post("/recordings?name=long", &filled(LIMIT + 1)).refused(413, "too_large");
 
     // No declared length.
     let mut stream = service.connect();
@@ -62,13 +69,13 @@ fn a_recording_that_is_too_large_is_refused_whatever_is_declared() {
     // One that is far too long, of which no more comes than the limit.
     let mut stream = service.connect();
     stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").unwrap();
-    stream.write_all(&vec![7; LIMIT + 1]).unwrap();
+    stream.write_all(&filled(LIMIT + 1)).unwrap();
     assert!(head(&mut stream).starts_with("HTTP/1.1 413 "));
     drop(stream);
 
     nothing_is_kept(&service);
     // Exactly the limit fits.
-    service.post("/recordings?name=fits", &vec![7; LIMIT]).id();
+    service.post("/recordings?name=fits", &filled(LIMIT)).id();
 }
 
 #[test]
@@ -76,12 +83,13 @@ fn what_follows_the_declared_length_is_no_part_of_the_recording() {
     let home = dir();
     let service = Service::start(home.path(), &LIMITED);
     let mut stream = service.connect();
-    stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n").unwrap();
+    stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n").unwrap();
     // Ended by us, or reset by the service.
-    let _ = stream.write_all(&vec![7; 3 * LIMIT]);
+    let body = filled(3 * LIMIT);
+    let _ = stream.write_all(&body);
     let failed = home.path().join("failed");
     let name = until("it is set aside as too small", || names(&failed).pop());
-    assert_eq!(fs::read(failed.join(name)).unwrap(), [7; 10]);
+    assert_eq!(fs::read(failed.join(name)).unwrap(), body[..20]);
     nothing_waits(&service);
 }
 
@@ -108,12 +116,12 @@ fn the_size_of_a_recording_does_not_show_in_the_memory_of_the_service() {
 fn an_upload_that_breaks_off_leaves_nothing() {
     let home = dir();
     let service = Service::start(home.path(), &[]);
-    for declared in ["Content-Length: 900000", "Transfer-Encoding: chunked"] {
+    // The second kind of body comes in pieces that say how long they are.
+    for (declared, length) in [("Content-Length: 900000", ""), ("Transfer-Encoding: chunked", "493e0\r\n")] {
         let mut stream = service.connect();
-        write!(stream, "POST /recordings?name=cut HTTP/1.1\r\nHost: x\r\n{declared}\r\n\r\n").unwrap();
-        // A piece as long as it says, for the second kind of body.
-        stream.write_all(b"493e0\r\n").unwrap();
-        stream.write_all(&[7; 300_000]).unwrap();
+        write!(stream, "POST /recordings?name=cut HTTP/1.1\r\nHost: x\r\n{declared}\r\n\r\n{length}")
+            .unwrap();
+        stream.write_all(&filled(300_000)).unwrap();
         drop(stream);
     }
     until("both are in the log", || (service.log().matches("status=499").count() == 2).then_some(()));
@@ -140,6 +148,41 @@ fn a_client_that_falls_silent_is_given_up() {
 }
 
 #[test]
+fn what_is_no_recording_is_refused_by_its_first_bytes() {
+    let home = dir();
+    let service = Service::start(home.path(), &LIMITED);
+    service.post("/recordings?name=nothing", b"").refused(400, "empty");
+    for body in [&b"RIFF"[..], b"rubbish", b"RIFF\0\0\0\0AVI LIST", b"{\"json\": true}", &[7; 5000]] {
+        service.post("/recordings?name=rubbish", body).refused(422, "not_a_wav");
+    }
+    // What a browser's form or `curl --form` sends, which is no WAV file though one is inside.
+    let mut stream = service.connect();
+    let form = "POST /recordings HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\
+                Content-Type: Multipart/Form-Data; boundary=x\r\n\r\n--x--";
+    stream.write_all(form.as_bytes()).unwrap();
+    let said = answer(&mut stream);
+    assert!(said.starts_with("HTTP/1.1 415 ") && said.contains("unsupported_media_type"), "{said}");
+    // Pieces are judged when they are put together.
+    for (number, piece) in [b"RIF", b"F--"].into_iter().enumerate() {
+        assert_eq!(service.post(&format!("/recordings/part/chunks/{number}"), piece).status, 204);
+    }
+    service.post("/recordings/part/finish?chunks=2", b"").refused(422, "not_a_wav");
+    nothing_is_kept(&service);
+}
+
+#[test]
+fn a_refusal_does_not_wait_for_the_end_of_the_body() {
+    let home = dir();
+    let service = Service::start(home.path(), &LIMITED);
+    let mut stream = service.connect();
+    stream
+        .write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\nno recording")
+        .unwrap();
+    assert!(head(&mut stream).starts_with("HTTP/1.1 422 "));
+    nothing_is_kept(&service);
+}
+
+#[test]
 fn only_so_many_uploads_at_the_same_time() {
     let home = dir();
     let service = Service::start(home.path(), &["--uploads", "1"]);
@@ -159,6 +202,7 @@ fn a_client_that_only_trickles_is_given_up() {
     let service = Service::start(home.path(), &["--upload-timeout", "1"]);
     let mut stream = service.connect();
     stream.write_all(b"POST /recordings HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n").unwrap();
+    stream.write_all(&filled(44)).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
         // At most for a minute.

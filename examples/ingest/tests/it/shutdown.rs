@@ -2,13 +2,16 @@
 //! waits for the next run as if it had not been begun. Method: signals in the middle of each.
 
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use durafile::AtomicDir;
 use fs_err as fs;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use crate::support::{Service, count, dir, ledger, names, no_remnants, run, sha256, sparse_wav, until, wav};
+use crate::support::{
+    PROGRAM, Service, count, dir, ledger, names, no_remnants, run, sha256, sparse_wav, until, wav,
+};
 
 /// Puts a recording that takes a while into the inbox.
 fn long_recording(service: &Service, id: &str, seconds: u32) {
@@ -155,4 +158,33 @@ fn the_heartbeat_tells_a_live_service_from_a_dead_one() {
     assert_eq!(service.status()["current"]["id"], "long", "it beat only after the work");
     service.kill();
     until("it is dead", || (alive("1.5") == Some(1)).then_some(()));
+}
+
+#[test]
+fn the_heartbeat_goes_when_the_service_ends_in_order() {
+    let home = dir();
+    let mut service = Service::start(home.path(), &["--poll", "0.1"]);
+    let heartbeat = service.heartbeat();
+    until("it beats", || heartbeat.exists().then_some(()));
+    service.signal(Signal::TERM);
+    let (status, log) = service.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!heartbeat.exists(), "a probe would take it for alive");
+    let (data, file) = (home.path().to_str().unwrap(), heartbeat.to_str().unwrap());
+    let alive = run(&["alive", "--data", data, "--heartbeat", file, "--max-age", "3600"]);
+    assert_eq!(alive.status.code(), Some(1));
+}
+
+#[test]
+fn only_a_heartbeat_is_removed_in_the_end() {
+    let home = dir();
+    let (data, pipe) = (home.path().join("data"), home.path().join("pipe"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--port", "0", "--heartbeat"]).arg(&pipe).arg("--data").arg(&data);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it waits for recordings", || data.join("inbox").exists().then_some(()));
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(pipe.exists(), "`--heartbeat /dev/null` would be the end of a system");
 }

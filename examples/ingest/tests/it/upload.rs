@@ -47,6 +47,16 @@ fn silences_are_found() {
 }
 
 #[test]
+fn a_recording_without_silence_has_none_and_not_less() {
+    let home = dir();
+    let service = Service::start(home.path(), &[]);
+    let id = service.post("/recordings?name=loud", &wav(1.0, 3)).id();
+    service.settled(&id);
+    let result = String::from_utf8(service.get(&format!("/recordings/{id}/result")).bytes).unwrap();
+    assert!(result.contains("\"total_seconds\":0.0") && !result.contains("-0.0"), "{result}");
+}
+
+#[test]
 fn content_that_was_done_before_is_skipped() {
     let home = dir();
     let service = Service::start(home.path(), &[]);

@@ -1,0 +1,62 @@
+//! The outcome of a rename or link: the one answer to "did it happen?".
+
+use std::ffi::OsStr;
+use std::io;
+
+use crate::sys::{self, Dir, File, FileId};
+
+/// The outcome of a rename or link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    NotDone,
+    Done,
+    Unknown,
+}
+
+/// Judges a rename or link of the inode `moved` to `name` in `dir`.
+///
+/// An error may be a lost reply to something that was done. Only the inode at the name tells; over a
+/// network only a hit proves anything, since another client may have replaced it already. "Exists" is taken at its
+/// word all the same, unless the inode is ours: whoever goes by it removes the old name of `moved` alone, and had that
+/// been given a new name, or lost its old one, nothing else would go.
+pub(crate) fn outcome(
+    done: &io::Result<()>,
+    moved: FileId,
+    (dir, name): (&Dir, &OsStr),
+    remote: bool,
+) -> Outcome {
+    let Err(e) = done else { return Outcome::Done };
+    if sys::is_not_done(e, remote) {
+        return Outcome::NotDone;
+    }
+    match dir.stat_at(name) {
+        Ok(found) if found.id == moved => Outcome::Done,
+        Ok(_) if !remote || sys::already_exists(e) => Outcome::NotDone,
+        Err(e) if !remote && sys::is_not_found(&e) => Outcome::NotDone,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// Judges giving `file` a name.
+pub(crate) fn outcome_of_link(
+    done: &io::Result<()>,
+    file: &File,
+    (dir, name): (&Dir, &OsStr),
+    remote: bool,
+) -> Outcome {
+    match (done, file.stat()) {
+        (Ok(()), _) => Outcome::Done,
+        (_, Ok(stat)) => outcome(done, stat.id, (dir, name), remote),
+        (_, Err(_)) => Outcome::Unknown,
+    }
+}
+
+/// The error where a rename that doesn't replace was refused for `refusal`, and so was the link in its place: nothing
+/// is left that creates a name and never replaces one. What is not permitted says so.
+pub(crate) fn or_unsupported(refusal: io::Error, e: io::Error) -> io::Error {
+    match () {
+        () if !sys::cannot_link(&e) => e,
+        () if sys::is_denied(&refusal) => refusal,
+        () => io::ErrorKind::Unsupported.into(),
+    }
+}

@@ -1,0 +1,90 @@
+//! Step 8, before the rename: the version that is about to be replaced gets a second name, which it keeps.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use crate::atomic::copy::copy_into;
+use crate::atomic::staged::{StagedName, TRIES};
+use crate::atomic::target::Target;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::names::{self, Role};
+use crate::options::WriteOptions;
+use crate::sys::{self, Dir};
+
+impl WriteOptions {
+    /// Refuses a name that can't be that of a previous version, before anything is touched.
+    pub(crate) fn check_previous(&self, path: &Path) -> Result<()> {
+        let Some(name) = &self.keep_previous else { return Ok(()) };
+        let refuse = |reason| Err(Error::new(ErrorKind::InvalidPath, KEEP, path).because(reason));
+        let bytes = name.as_encoded_bytes();
+        let is_name =
+            matches!(Path::new(name).components().next(), Some(Component::Normal(only)) if only == name);
+        if !is_name || bytes.contains(&0) {
+            return refuse("the name for it is not a single file name");
+        }
+        if names::role_of(name).is_some() {
+            return refuse("the name for it is one of those that recovery removes");
+        }
+        Ok(())
+    }
+}
+
+const KEEP: &str = "keep the previous version of";
+
+/// Gives what stands at the target its second name, if something does and a name was asked for. Whoever had that name
+/// loses it in the same instant. The sync of the directory, step 10, makes both names durable.
+pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<()> {
+    let Some(name) = &options.keep_previous else { return Ok(()) };
+    let (dir, path) = (&target.dir, &target.path);
+    let failed = |e| Error::io(KEEP, path, e);
+    let found = match dir.stat_at(&target.name) {
+        Err(e) if sys::is_not_found(&e) => return Ok(()),
+        found => found.map_err(failed)?,
+    };
+    match dir.stat_at(name) {
+        Ok(kept) if kept.id == found.id && kept.nlink < 2 => {
+            let reason = "the name for it is that of the file itself";
+            return Err(Error::new(ErrorKind::InvalidPath, KEEP, path).because(reason));
+        }
+        // A crash between the two renames has left both names. A rename from one name of a file to another one
+        // would do nothing.
+        Ok(kept) if kept.id == found.id => return Ok(()),
+        Ok(kept) if kept.kind == sys::Kind::Dir => {
+            let reason = "the name for it is that of a directory";
+            return Err(Error::new(ErrorKind::IsADirectory, KEEP, path).because(reason));
+        }
+        _ => {}
+    }
+    give_name(dir, &target.name, name).map_err(|e| Error::naming(KEEP, path, e))
+}
+
+/// By a link and a rename, so that the second name is never missing; by a durable copy where links are refused.
+fn give_name(dir: &Arc<Dir>, target: &OsStr, name: &OsStr) -> io::Result<()> {
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    for _ in 0..TRIES {
+        let passing = StagedName::new(dir, names::fresh(Role::Stage));
+        match dir.link(target, passing.as_name()) {
+            Err(e) if sys::is_link_refused(&e) && !sys::is_not_found(&e) => {
+                return copy_into(dir, target, (dir, name), false);
+            }
+            Err(e) => {
+                error = e;
+                continue;
+            }
+            Ok(()) => {}
+        }
+        match dir.rename(passing.as_name(), name) {
+            // A recovery took it for an orphan: it is not locked, since the lock would be on the target.
+            Err(e) if sys::is_not_found(&e) => error = e,
+            Err(e) => return Err(e),
+            Ok(()) => {
+                passing.keep();
+                return Ok(());
+            }
+        }
+    }
+    Err(error)
+}

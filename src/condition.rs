@@ -1,0 +1,251 @@
+//! Saves that replace one certain version, and the lock by which they exclude each other.
+//!
+//! The lock is that of a writer ([`WriterLock`]): a file beside the target, which goes when it is given up. Where
+//! no file can be created there, the target itself is locked. Either way whoever gets the lock makes sure that the
+//! name still leads to what it locked, so that nobody goes on over a version that was replaced meanwhile. Names
+//! that differ in case only share a lock, since they may be one file's.
+//!
+//! A save compares under the lock, as the last thing before the rename, and gives the lock up right after it. The
+//! next one may go on over a version that is not durable yet: its own sync of the directory makes both durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::atomic::staged::Staged;
+use crate::atomic::target::Target;
+use crate::cancel::CancelToken;
+use crate::error::{Error, Result, TargetState};
+use crate::error_kind::ErrorKind;
+use crate::journal::checksum::{Checksum, checksum};
+use crate::options::durability::Committed;
+use crate::options::file_version::FileVersion;
+use crate::options::{InPlace, Symlinks, WriteOptions};
+use crate::overwrite::save::{self, Guard};
+use crate::set::spelling::lower_case;
+use crate::set::writer_lock::WriterLock;
+use crate::sys::{self, File, Kind, Lock, ProcessMark};
+
+/// What must stand at the target's name.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// This version; and the kind of error if nothing is there.
+    Version(FileVersion, ErrorKind),
+    Absent,
+}
+
+/// What a save expects, and the right to make sure of it.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) lock: TargetLock,
+    pub(crate) expected: Expected,
+}
+
+impl Condition {
+    /// Takes the lock for a save with [`expect`](WriteOptions::expect), and looks at the target anew: much may have
+    /// happened before that. None for any other save.
+    pub(crate) fn enter(target: &mut Target, options: &WriteOptions) -> Result<Option<Condition>> {
+        let Some(expected) = &options.expect else { return Ok(None) };
+        let lock = TargetLock::take(target, options)?;
+        target.judge_again(options)?;
+        if target.existing.as_ref().is_some_and(|found| found.stat.kind == Kind::Symlink) {
+            return Err(refuse_link(target, options));
+        }
+        let size = expected.size();
+        let expected = Expected::Version(expected.clone(), ErrorKind::NotFound);
+        match &target.existing {
+            // Compared later, unless the save ends with a comparison of its own.
+            Some(found) if found.stat.size == size && !options.skip_unchanged => {}
+            _ => expected.check(target)?,
+        }
+        Ok(Some(Condition { lock, expected }))
+    }
+
+    /// What a save came to that found its content there already.
+    pub(crate) fn unchanged(self, target: &Target, committed: Committed, checksum: u64) -> Result<Committed> {
+        let version = FileVersion::at(&target.dir, &target.name, checksum);
+        let version = version.map_err(|e| Error::io("inspect", &target.path, e))?;
+        Ok(Committed { version: Some(version), ..committed })
+    }
+}
+
+impl Expected {
+    /// The error if something else than what is expected stands at the name.
+    ///
+    /// It is the content that decides, though inode, size and modification time be the same: a clock of the kernel
+    /// ticks every few milliseconds, in which a file is saved several times and the number of an inode
+    /// is given away anew.
+    fn check(&self, target: &Target) -> Result<()> {
+        let changed = || Err(Error::new(ErrorKind::Changed, "save", &target.path));
+        let fail = |e| Error::io("compare", &target.path, e);
+        let Expected::Version(version, if_missing) = self else {
+            return match target.dir.stat_at(&target.name) {
+                Err(e) if sys::is_not_found(&e) => Ok(()),
+                found => found.map_err(fail).and_then(|_| changed()),
+            };
+        };
+        match target.dir.stat_at(&target.name) {
+            Err(e) if sys::is_not_found(&e) => {
+                return Err(Error::new(*if_missing, "save", &target.path));
+            }
+            found => {
+                let found = found.map_err(fail)?;
+                if found.kind != Kind::File || found.size != version.size() {
+                    return changed();
+                }
+            }
+        }
+        match target.dir.open_file(&target.name).and_then(|file| checksum(&file)) {
+            Err(e) if sys::is_not_found(&e) => Err(Error::new(*if_missing, "save", &target.path)),
+            found => match found.map_err(fail)? == version.checksum() {
+                true => Ok(()),
+                false => changed(),
+            },
+        }
+    }
+}
+
+/// Publishes what is staged, if the condition is met.
+pub(crate) fn publish(
+    staged: Staged,
+    options: &WriteOptions,
+    condition: Option<Condition>,
+    checksum: impl FnOnce(&File) -> std::io::Result<u64>,
+) -> Result<Committed> {
+    let Some(condition) = condition else { return save::publish(staged, options, Guard::none(), |_| Ok(())) };
+    let version = || FileVersion::of(staged.file(), staged.stream.len(), checksum(staged.file())?);
+    let version = version().map_err(|e| Error::io("inspect the new content of", &staged.target.path, e))?;
+    let Condition { lock, expected } = condition;
+    let path = staged.target.path.clone();
+    // An overwritten file keeps its inode.
+    let overwritten = (options.in_place != InPlace::Never)
+        .then(|| (Arc::clone(&staged.target.dir), staged.target.name.clone()));
+    let held = match &lock {
+        TargetLock::Itself(locked) => Some(locked.file.duplicate()).transpose(),
+        TargetLock::Beside(_) => Ok(None),
+    };
+    let guard = Guard { held: held.map_err(|e| Error::io("lock", &path, e))?, lock };
+    let committed = save::publish(staged, options, guard, |target| expected.check(target))?;
+    let version = match overwritten.filter(|_| committed.in_place) {
+        Some((dir, name)) => FileVersion::at(&dir, &name, version.checksum())
+            .map_err(|e| Error::io("inspect", &path, e).with_target(TargetState::Replaced))?,
+        None => version,
+    };
+    Ok(Committed { version: Some(version), ..committed })
+}
+
+/// Reads the target, and says which version that was.
+pub(crate) fn read(target: &Target) -> Result<(Vec<u8>, FileVersion)> {
+    let fail = |e| Error::io("read", &target.path, e);
+    let file = target.dir.open_file(&target.name).map_err(fail)?;
+    let stat = file.stat().map_err(fail)?;
+    match stat.kind {
+        Kind::File => {}
+        Kind::Dir => return Err(Error::new(ErrorKind::IsADirectory, "read", &target.path)),
+        Kind::Symlink | Kind::Other => {
+            return Err(Error::new(ErrorKind::InvalidPath, "read the FIFO, socket or device", &target.path));
+        }
+    }
+    let content = read_all(&file, stat.size).map_err(fail)?;
+    // Of what was read: another program may be writing to the file.
+    let version = FileVersion::of(&file, content.len() as u64, Checksum::of(&content)).map_err(fail)?;
+    Ok((content, version))
+}
+
+fn read_all(file: &File, size: u64) -> std::io::Result<Vec<u8>> {
+    const ROOM_FOR_THE_END: usize = 1;
+    let mut content = Vec::new();
+    let size = usize::try_from(size).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    let room = size.saturating_add(ROOM_FOR_THE_END);
+    content.try_reserve_exact(room).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+    content.resize(room, 0);
+    let mut filled = 0;
+    loop {
+        match file.read_at(content.get_mut(filled..).unwrap_or_default(), filled as u64)? {
+            0 => break,
+            read => filled += read,
+        }
+        if filled == content.len() {
+            // It grows meanwhile, or the file system doesn't know how long it is.
+            content.try_reserve(filled).map_err(|_| std::io::ErrorKind::OutOfMemory)?;
+            content.resize(filled.saturating_mul(2), 0);
+        }
+    }
+    content.truncate(filled);
+    Ok(content)
+}
+
+/// A condition on what a link leads to can't be kept by replacing the link.
+pub(crate) fn refuse_link(target: &Target, options: &WriteOptions) -> Error {
+    match options.symlinks {
+        Symlinks::Replace => Error::new(ErrorKind::Unsupported, "replace the link", &target.path)
+            .because("the version that is expected is that of the file behind it"),
+        // It has come since the path was resolved.
+        Symlinks::Follow | Symlinks::Refuse => Error::new(ErrorKind::Changed, "save", &target.path),
+    }
+}
+
+/// Excludes all others who would replace one certain version of this file. Given up when dropped.
+#[derive(Debug)]
+#[allow(dead_code, reason = "they are there to be dropped")]
+pub(crate) enum TargetLock {
+    /// A lock file beside it.
+    Beside(WriterLock),
+    /// The lock on the file itself, where no file can be created beside it.
+    Itself(LockedTarget),
+}
+
+#[derive(Debug)]
+pub(crate) struct LockedTarget {
+    file: File,
+    made_by: ProcessMark,
+}
+
+impl Drop for LockedTarget {
+    fn drop(&mut self) {
+        if self.made_by.is_this() {
+            // Not by closing: a child that is being started may have it open for a moment.
+            let _ = self.file.unlock();
+        }
+    }
+}
+
+impl TargetLock {
+    /// Waits until the lock is free, or the token of the options is cancelled.
+    pub(crate) fn take(target: &Target, options: &WriteOptions) -> Result<TargetLock> {
+        let cancel = options.cancel.as_ref();
+        let name = lower_case(&target.name);
+        match WriterLock::take(&target.dir, &name, &target.path, Duration::MAX, cancel) {
+            Err(e) if may_not_create(&e) && target.existing.is_some() => take_itself(target, cancel),
+            taken => taken.map(TargetLock::Beside),
+        }
+    }
+}
+
+fn may_not_create(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+fn take_itself(target: &Target, cancel: Option<&CancelToken>) -> Result<TargetLock> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let fail = |e| Error::io("lock", &target.path, e);
+    loop {
+        CancelToken::check(cancel, &target.path)?;
+        let file = match target.dir.open_file_to_lock(&target.name) {
+            // A descriptor that can only read will do, but over NFS.
+            Err(e) if sys::is_forbidden(&e) => target.dir.open_file(&target.name),
+            opened => opened,
+        };
+        let file = file.map_err(fail)?;
+        let locked = file.stat().map_err(fail)?;
+        match file.try_lock().map_err(fail)? {
+            Lock::Held => {
+                let held = LockedTarget { file, made_by: ProcessMark::this() };
+                if target.dir.stat_at(&target.name).is_ok_and(|now| now.id == locked.id) {
+                    return Ok(TargetLock::Itself(held));
+                }
+            }
+            Lock::Elsewhere => std::thread::sleep(PAUSE),
+            Lock::Unsupported => return Err(Error::new(ErrorKind::Unsupported, "lock", &target.path)),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Making everything that is new in a draft durable, before it is published.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::metadata;
+use crate::atomic::parent_sync::sync_parent;
+use crate::dir::draft::Draft;
+use crate::dir::version::open;
+use crate::error::{Error, Result};
+use crate::remnant::trust::open_file;
+use crate::set::group_sync::SyncSet;
+use crate::set::parallel::in_parallel;
+use crate::set::sync_request::GroupSync;
+use crate::sys::{self, Dir, File, Kind};
+
+/// So many directories are open at once while they are synced.
+const WINDOW: usize = 64;
+
+impl Draft {
+    /// Other programs are about to write into it: what is there is synced when they are done.
+    pub(crate) fn expose(&mut self) {
+        self.is_exposed = true;
+        self.recent = None;
+    }
+
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.is_exposed
+    }
+
+    /// Content of files that were added one by one is durable, or under way as `how` says. False
+    /// if the file system can't sync directories.
+    pub(crate) fn make_durable(&mut self, mut how: GroupSync) -> Result<bool> {
+        self.stage.release_lock();
+        if self.is_exposed
+            && !matches!(how, GroupSync::None | GroupSync::SyncFs)
+            && self.sync_whatever_is_there(how)?
+        {
+            how = GroupSync::SyncFs;
+        }
+        self.finish_root()?;
+        match how {
+            // The flush that makes the swap durable covers directories, too.
+            GroupSync::None | GroupSync::WriteOut => Ok(true),
+            GroupSync::SyncFs => {
+                let synced = sys::sync_file_system(&self.stage.root.dir);
+                synced.map_err(|e| Error::io("sync the file system of", &self.target.path, e))?;
+                Ok(true)
+            }
+            GroupSync::InTurn
+            | GroupSync::ByRecord
+            | GroupSync::Parallel
+            | GroupSync::ParallelOrSyncFs
+            | GroupSync::InTurnOrSyncFs => self.sync_directories(how),
+        }
+    }
+
+    /// A staged file once more, if it is still there.
+    pub(crate) fn open_staged(&self, rel: &Path) -> io::Result<Option<File>> {
+        let name = rel.file_name().unwrap_or_default();
+        let parent = rel.parent().unwrap_or(Path::new(""));
+        match open(&self.stage.root.dir, parent).and_then(|dir| open_file(&dir, name)) {
+            Err(e) if sys::is_not_found(&e) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// The new root is like the old one.
+    pub(crate) fn finish_root(&mut self) -> Result<()> {
+        let Some(old) = &self.old else { return Ok(()) };
+        let root = self.stage.root.dir.as_inode();
+        let set = root.and_then(|root| metadata::copy_metadata(&root, &old.existing()?));
+        self.keeps_metadata &= set.map_err(|e| Error::io("set the metadata of", &self.target.path, e))?;
+        Ok(())
+    }
+
+    pub(crate) fn sync_root(&self) -> Result<bool> {
+        sync_parent(&self.stage.root.dir).map_err(|e| Error::io("sync", &self.target.path, e))
+    }
+
+    /// Files of others, and ours that they may have changed. See [`SyncSet::finish`].
+    fn sync_whatever_is_there(&mut self, how: GroupSync) -> Result<bool> {
+        let (mut set, mut files) = (SyncSet::default(), Vec::new());
+        let mut pending = vec![PathBuf::new()];
+        self.dirs.clear();
+        while let Some(rel) = pending.pop() {
+            let fail = |e| Error::io("sync", &self.path_of(&rel), e);
+            let dir = open(&self.stage.root.dir, &rel).map_err(fail)?;
+            let entries: io::Result<Vec<_>> = dir.entries().and_then(Iterator::collect);
+            for (name, kind) in entries.map_err(fail)? {
+                let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
+                match kind {
+                    Kind::Dir => pending.push(rel.join(name)),
+                    Kind::File => {
+                        let file = open_file(&dir, &name).map_err(fail)?;
+                        files.push(rel.join(name));
+                        let added = set.add(how, files.len() - 1, file);
+                        added.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
+                    }
+                    Kind::Symlink | Kind::Other => {}
+                }
+            }
+            self.dirs.push(rel);
+        }
+        let whole = set.finish(|tag| self.open_staged(&files[tag]));
+        let whole = whole.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
+        self.dirs.retain(|dir| !dir.as_os_str().is_empty());
+        Ok(whole)
+    }
+
+    /// Those at the bottom first, the root last.
+    fn sync_directories(&self, how: GroupSync) -> Result<bool> {
+        let mut all: Vec<PathBuf> = self.dirs.iter().rev().cloned().collect();
+        all.push(PathBuf::new());
+        let unsynced = std::sync::atomic::AtomicBool::new(false);
+        for window in all.chunks(WINDOW) {
+            let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());
+            for rel in window {
+                let opened = open(&self.stage.root.dir, rel);
+                dirs.push(opened.map_err(|e| Error::io("sync", &self.path_of(rel), e))?);
+            }
+            let sync = |dir: &Dir| {
+                unsynced.fetch_or(!sync_parent(dir)?, std::sync::atomic::Ordering::Relaxed);
+                Ok(())
+            };
+            let synced = match how {
+                GroupSync::Parallel | GroupSync::ParallelOrSyncFs => in_parallel(&dirs, sync),
+                _ => dirs.iter().enumerate().try_for_each(|(at, dir)| sync(dir).map_err(|e| (at, e))),
+            };
+            synced.map_err(|(at, e)| Error::io("sync", &self.path_of(&window[at]), e))?;
+        }
+        Ok(!unsynced.into_inner())
+    }
+}

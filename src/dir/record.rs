@@ -1,0 +1,147 @@
+//! The record of a swap that takes more than one step.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::atomic::staged::Staged;
+use crate::atomic::target::Target;
+use crate::error::Result;
+use crate::journal::encoding::{self, Reader, Unusable, Writer};
+use crate::names::{self, Role};
+use crate::options::WriteOptions;
+use crate::options::durability::{Committed, Durability};
+use crate::sys::{self, Dir, File, Fingerprint};
+
+const KIND: u8 = b'd';
+
+/// Names in one directory, and what is expected at the target. The new version is complete and durable before
+/// there is a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SwapRecord {
+    pub(crate) target: OsString,
+    /// The new version.
+    pub(crate) stage: OsString,
+    /// Where the old version waits while it may be needed.
+    pub(crate) kept: OsString,
+    /// Where it goes once it isn't.
+    pub(crate) spent: OsString,
+    /// The old version, if there is one, and if it can be told from what others may put in its place. One
+    /// that is deleted where it is changes on the way.
+    pub(crate) old: Option<Fingerprint>,
+}
+
+impl SwapRecord {
+    pub(crate) fn new(target: &OsStr, stage: &OsStr, old: Option<Fingerprint>) -> SwapRecord {
+        let (kept, spent) = (names::fresh(Role::Kept), names::fresh(Role::Tree));
+        SwapRecord { target: target.to_owned(), stage: stage.to_owned(), kept, spent, old }
+    }
+
+    /// One for each target: its writers exclude each other.
+    pub(crate) fn name_for(target: &OsStr) -> OsString {
+        names::for_target(Role::Swap, target)
+    }
+
+    /// `own` is the inode of the file that it is written to.
+    fn encode(&self, own: u64) -> Vec<u8> {
+        let mut record = Writer::new(KIND);
+        for name in [&self.target, &self.stage, &self.kept, &self.spent] {
+            record.name(name);
+        }
+        record.number(u64::from(self.old.is_some()));
+        // The size of a directory is the file system's affair.
+        let old = self.old.unwrap_or_default();
+        for number in [old.ino, old.seconds, old.nanoseconds] {
+            record.number(number);
+        }
+        record.finish(own)
+    }
+
+    /// Also the inode of the file that it was written to. Every name is checked, so that nothing else is ever
+    /// touched.
+    fn decode(record: &[u8]) -> std::result::Result<(SwapRecord, u64), Unusable> {
+        let mut record = Reader::open(KIND, record)?;
+        let mut name = || record.name().map(OsStr::to_owned);
+        let (target, stage, kept, spent) = (name()?, name()?, name()?, name()?);
+        let is_told = record.number()? == 1;
+        let (ino, seconds, nanoseconds) = (record.number()?, record.number()?, record.number()?);
+        let old = is_told.then_some(Fingerprint { ino, size: 0, seconds, nanoseconds, is_dir: true });
+        let found = SwapRecord { target, stage, kept, spent, old };
+        let roles = [&found.stage, &found.kept, &found.spent].map(|name| names::role_of(name));
+        let sound = Path::new(&found.target).file_name() == Some(&found.target)
+            && !found.target.as_encoded_bytes().contains(&0)
+            && names::role_of(&found.target).is_none()
+            && roles == [Some(Role::Tree), Some(Role::Kept), Some(Role::Tree)]
+            && found.stage != found.spent
+            && record.is_at_end();
+        if sound { Ok((found, record.own())) } else { Err(Unusable::Corrupt) }
+    }
+
+    /// Puts the record beside the target. All that it names is durable with it.
+    pub(crate) fn publish(
+        &self,
+        parent: &Arc<Dir>,
+        path: &Path,
+        durability: Durability,
+    ) -> Result<Committed> {
+        // Writers exclude each other, so that its name is free. Creating it as a new one could take two names
+        // for a moment, and a record with two is not believed.
+        let options = WriteOptions::new().durability(durability);
+        let options =
+            WriteOptions { permissions: sys::private_permissions(), permissions_may_differ: true, ..options };
+        let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
+        let target = Target::new(dir, name, path);
+        let mut staged = Staged::create(target, &options)?;
+        let own = sys::lasting_ino(staged.stat.id);
+        staged.stream.write_whole(&self.encode(own))?;
+        staged.publish(&options)
+    }
+
+    /// Reads a record that was found under this name. Also whether it is a copy: then the inode of the old
+    /// version means nothing.
+    pub(crate) fn read(
+        name: &OsStr,
+        file: &File,
+    ) -> io::Result<std::result::Result<(SwapRecord, bool), Unusable>> {
+        let own = sys::lasting_ino(file.stat()?.id);
+        let found = SwapRecord::decode(&encoding::read(file)?);
+        Ok(found.and_then(|(record, recorded)| match SwapRecord::name_for(&record.target) == name {
+            true => Ok((record, own != recorded)),
+            false => Err(Unusable::Corrupt),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SwapRecord {
+        {
+            let old = Fingerprint { ino: 1, size: 0, seconds: 2, nanoseconds: 3, is_dir: true };
+            SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree), Some(old))
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back() {
+        let record = sample();
+        assert_eq!(SwapRecord::decode(&record.encode(7)), Ok((record, 7)));
+    }
+
+    #[test]
+    fn a_record_that_names_anything_else_is_corrupt() {
+        let target = |name: &str| SwapRecord { target: name.into(), ..sample() };
+        let mut bad: Vec<_> = ["", ".", "..", "a/b", "/", "a/", "a\0"].map(target).into();
+        bad.push(SwapRecord { target: names::fresh(Role::Lock), ..sample() });
+        bad.push(SwapRecord { stage: "talk".into(), ..sample() });
+        bad.push(SwapRecord { kept: names::fresh(Role::Tree), ..sample() });
+        bad.push(SwapRecord { spent: names::fresh(Role::Kept), ..sample() });
+        let stage = names::fresh(Role::Tree);
+        bad.push(SwapRecord { spent: stage.clone(), stage, ..sample() });
+        for record in bad {
+            assert_eq!(SwapRecord::decode(&record.encode(7)), Err(Unusable::Corrupt), "{record:?}");
+        }
+    }
+}

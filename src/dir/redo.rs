@@ -1,0 +1,213 @@
+//! Carrying out what is left of a swap in steps.
+//!
+//! A stepped swap renames the old version from its name, the *target*, to *kept*, then the new one from
+//! *stage* to the target, and the old one from kept to *spent*, where it is deleted; where the old version
+//! can't be renamed, it is deleted at the target. All of these names but the target's can't be guessed, so that
+//! they prove what stands there, and any rename may have been lost in a power cut. The old version itself
+//! is known by its inode. So what exists tells what is left to be done:
+//!
+//! | stage | target | kept | what happened | what is done |
+//! | --- | --- | --- | --- | --- |
+//! | there | nothing | any | the target was renamed away or deleted | `Complete`: the new version takes its name |
+//! | there | old version | nothing | nothing yet, or it is being deleted | `Complete`, from the start |
+//! | there | old version | there | no crash leaves this | `Quarantine` |
+//! | there | anything else | any | something was saved or restored since | `Quarantine`; the target stays |
+//! | gone | anything | there | the new version has its name | `Complete`: the old one goes |
+//! | gone | nothing | there | somebody removed the new version | `RollBack`: the old one gets its name back |
+//! | gone | any | nothing | all was done, or the new version was removed | `Forget`: only the record is left |
+//!
+//! Whatever stands at *spent* was at kept before, or at the target: together with an old version at one of
+//! these names it is a contradiction, too. In a copy of the tree the inode of the old version tells nothing;
+//! there the time of its last change must be the recorded one. Each step can be repeated.
+
+use std::ffi::OsStr;
+use std::io;
+
+use crate::dir::record::SwapRecord;
+use crate::dir::version::rename_new;
+use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::remove_tree::remove_tree;
+use crate::remnant::trust::{Found as Judged, Trust};
+use crate::sys::{self, Dir, Fingerprint, Lock};
+
+/// What is done about the record of a swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SwapAction {
+    Complete,
+    RollBack,
+    Forget,
+    Quarantine,
+    /// Somebody else can have put a directory where the record names one.
+    Distrust,
+}
+
+/// What stands at one of the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    Nothing,
+    /// A directory; at the target, the old version.
+    Version,
+    Other,
+}
+
+/// The state of a swap, by its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    stage: At,
+    target: At,
+    kept: At,
+    spent: At,
+}
+
+/// Says what is to be done; does nothing.
+pub(crate) fn analyse(
+    dir: &Dir,
+    trust: &Trust<'_>,
+    record: &SwapRecord,
+    is_copy: bool,
+) -> io::Result<SwapAction> {
+    let action = Found::look(dir, record, is_copy)?.action();
+    for name in [&record.stage, &record.kept] {
+        if action != SwapAction::Quarantine && matches!(trust.open_version(name)?, Judged::Untrusted) {
+            return Ok(SwapAction::Distrust);
+        }
+    }
+    Ok(action)
+}
+
+impl Found {
+    fn look(dir: &Dir, record: &SwapRecord, is_copy: bool) -> io::Result<Found> {
+        let version = |name: &OsStr| {
+            Ok::<At, io::Error>(match there(dir, name)? {
+                None => At::Nothing,
+                Some(found) if found.is_dir => At::Version,
+                Some(_) => At::Other,
+            })
+        };
+        let target = match (there(dir, &record.target)?, record.old) {
+            (None, _) => At::Nothing,
+            (Some(found), _) if !found.is_dir => At::Other,
+            (Some(_), None) => At::Version,
+            (Some(found), Some(old)) if is_copy => {
+                let same = (found.seconds, found.nanoseconds) == (old.seconds, old.nanoseconds);
+                if same { At::Version } else { At::Other }
+            }
+            (Some(found), Some(old)) if found.ino == old.ino => At::Version,
+            (Some(_), Some(_)) => At::Other,
+        };
+        let (stage, kept, spent) = (version(&record.stage)?, version(&record.kept)?, version(&record.spent)?);
+        Ok(Found { stage, target, kept, spent })
+    }
+
+    /// The table.
+    fn action(self) -> SwapAction {
+        use At::{Nothing, Other, Version};
+        use SwapAction::{Complete, Forget, Quarantine, RollBack};
+        match (self.stage, self.target, self.kept) {
+            (Other, _, _) | (_, _, Other) => Quarantine,
+            (_, _, Version) if self.spent != Nothing => Quarantine,
+            (Version, Version, _) if self.spent != Nothing => Quarantine,
+            (Version, Nothing, _) => Complete,
+            (Version, Version, Nothing) => Complete,
+            (Version, Version, Version) => Quarantine,
+            (Version, Other, _) => Quarantine,
+            (Nothing, Version | Other, Version) => Complete,
+            (Nothing, Nothing, Version) => RollBack,
+            (Nothing, _, Nothing) => Forget,
+        }
+    }
+}
+
+fn there(dir: &Dir, name: &OsStr) -> io::Result<Option<Fingerprint>> {
+    match sys::fingerprint(dir, name) {
+        Err(e) if sys::is_not_found(&e) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Does it, each step durable before the next one relies on it. False, with nothing done, for what is neither
+/// completed nor undone, and if the old version would have to be deleted while somebody reads it.
+pub(crate) fn redo(
+    dir: &Dir,
+    trust: &Trust<'_>,
+    record: &SwapRecord,
+    action: SwapAction,
+) -> io::Result<bool> {
+    if matches!(action, SwapAction::Quarantine | SwapAction::Distrust) {
+        return Ok(false);
+    }
+    // Neither the record nor what it led to need be durable: its writer may have been killed.
+    dir.sync()?;
+    let is_there = |name: &OsStr| there(dir, name).map(|found| found.is_some());
+    match action {
+        SwapAction::RollBack => rename_new(dir, &record.kept, &record.target)?,
+        SwapAction::Complete if is_there(&record.stage)? => {
+            if is_there(&record.target)? && !put_away(dir, record)? {
+                return Ok(false);
+            }
+            rename_new(dir, &record.stage, &record.target)?;
+        }
+        _ => {}
+    }
+    finish(dir, trust, record)?;
+    Ok(true)
+}
+
+/// The old version leaves the target's name.
+fn put_away(dir: &Dir, record: &SwapRecord) -> io::Result<bool> {
+    match dir.rename(&record.target, &record.kept) {
+        // It can't be renamed at all; some of it may be gone already.
+        Err(e) if sys::crosses_devices(&e) => {
+            let old = dir.open_child(&record.target)?;
+            if old.try_lock()? == Lock::Elsewhere {
+                return Ok(false);
+            }
+            remove_tree(dir, &record.target).map(|()| true)
+        }
+        moved => moved.map(|()| true),
+    }
+}
+
+/// The target is what it should be: the old version can go, and the record.
+fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<()> {
+    if dir.stat_at(&record.kept).is_ok() {
+        dir.rename(&record.kept, &record.spent)?;
+    }
+    dir.sync()?;
+    dir.unlink(&SwapRecord::name_for(&record.target))?;
+    RemnantPolicy::default().remove_tree(trust, &record.spent).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::At::{Nothing, Other, Version};
+    use super::SwapAction::{Complete, Forget, Quarantine, RollBack};
+    use super::*;
+
+    #[test]
+    fn the_table_holds() {
+        for (stage, target, kept, expected) in [
+            (Version, Nothing, Nothing, Complete),
+            (Version, Nothing, Version, Complete),
+            (Version, Version, Nothing, Complete),
+            (Version, Version, Version, Quarantine),
+            (Version, Other, Nothing, Quarantine),
+            (Version, Other, Version, Quarantine),
+            (Nothing, Version, Version, Complete),
+            (Nothing, Other, Version, Complete),
+            (Nothing, Nothing, Version, RollBack),
+            (Nothing, Version, Nothing, Forget),
+            (Nothing, Other, Nothing, Forget),
+            (Nothing, Nothing, Nothing, Forget),
+            (Other, Version, Nothing, Quarantine),
+            (Nothing, Version, Other, Quarantine),
+        ] {
+            let found = Found { stage, target, kept, spent: Nothing };
+            assert_eq!(found.action(), expected, "{found:?}");
+            let found = Found { spent: Version, ..found };
+            let is_old_elsewhere = kept != Nothing || (stage == Version && target == Version);
+            let expected = if is_old_elsewhere { Quarantine } else { expected };
+            assert_eq!(found.action(), expected, "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The next version of a directory, on its way: a directory beside the target.
+//!
+//! A shared lock on its root says that its writer lives, and stays when the root becomes the
+//! target: readers share it, and there is no moment in which a version in use is not locked.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::atomic::staged::TRIES;
+use crate::names::{self, Role};
+use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::remove_tree::remove_opened;
+use crate::set::writer_lock::WriterLock;
+use crate::sys::{self, Dir, Lock, ProcessMark, Stat, TargetMeta};
+
+/// Dropped, it is gone.
+#[derive(Debug)]
+pub(crate) struct StagedVersion {
+    parent: Arc<Dir>,
+    /// Empty once it is not ours any more.
+    name: OsString,
+    pub(crate) root: LockedVersion,
+    /// On a file in it, where the lock of the directory is not enough: see `Trust::needs_tie`.
+    lock: Option<WriterLock>,
+}
+
+impl StagedVersion {
+    /// The error is `Unsupported` where the file system has no locks.
+    pub(crate) fn create(parent: &Arc<Dir>, mode: u32) -> io::Result<StagedVersion> {
+        names::prepare();
+        for _ in 0..TRIES {
+            let name = names::fresh(Role::Tree);
+            match parent.mkdir(&name, mode) {
+                Err(e) if sys::already_exists(&e) => continue,
+                made => made?,
+            }
+            match locked(parent, &name) {
+                Ok(Some((root, lock))) => {
+                    return Ok(StagedVersion { parent: Arc::clone(parent), name, root, lock });
+                }
+                // A recovery that runs right now takes it for an orphan, and may only look at it.
+                Ok(None) => drop(parent.rmdir(&name)),
+                Err(e) => {
+                    let _ = parent.rmdir(&name);
+                    return Err(e);
+                }
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    pub(crate) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// It is complete: what goes to the target has nothing in it that says otherwise.
+    pub(crate) fn release_lock(&mut self) {
+        self.lock = None;
+    }
+
+    /// Removes it now.
+    pub(crate) fn remove(&mut self) -> io::Result<()> {
+        if self.root.is_forked() {
+            return Ok(());
+        }
+        self.lock = None;
+        let name = std::mem::take(&mut self.name);
+        if name.is_empty() { Ok(()) } else { remove_opened(&self.parent, &name, &self.root.dir) }
+    }
+
+    /// It is the target now, or nobody knows. The name that it had.
+    pub(crate) fn leave(&mut self) -> OsString {
+        std::mem::take(&mut self.name)
+    }
+}
+
+impl Drop for StagedVersion {
+    fn drop(&mut self) {
+        // An error here is one more on the way out of another; recovery takes care of the rest.
+        let _ = self.remove();
+    }
+}
+
+fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Option<WriterLock>)>> {
+    let dir = match parent.open_child(name) {
+        Err(e) if sys::is_not_found(&e) => return Ok(None),
+        opened => opened?,
+    };
+    match dir.try_lock_shared()? {
+        Lock::Held => {}
+        Lock::Elsewhere => return Ok(None),
+        Lock::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
+    }
+    let stat = dir.stat()?;
+    let root = LockedVersion::new(dir, stat);
+    let policy = RemnantPolicy::default();
+    let lock = match policy.trust(parent).needs_tie()? {
+        false => None,
+        true => match WriterLock::try_take(&root.dir, name)? {
+            None => return Ok(None),
+            lock => lock,
+        },
+    };
+    let lookup = || parent.stat_at(name).ok().map(|found| found.id);
+    match lookup() {
+        Some(now) if now == stat.id => Ok(Some((root, lock))),
+        // Where each look finds another inode, nobody can tell what a swap has done.
+        Some(now) if lookup().is_some_and(|again| again != now) => Err(io::ErrorKind::Unsupported.into()),
+        _ => Ok(None),
+    }
+}
+
+/// The root of one version of a directory, locked against deletion: whoever deletes a version
+/// takes the exclusive lock before.
+#[derive(Debug)]
+pub(crate) struct LockedVersion {
+    pub(crate) dir: Arc<Dir>,
+    pub(crate) stat: Stat,
+    /// A forked child has the lock, too, and must not give it up.
+    held_by: ProcessMark,
+}
+
+impl LockedVersion {
+    /// `dir` is locked.
+    pub(crate) fn new(dir: Dir, stat: Stat) -> LockedVersion {
+        LockedVersion { dir: Arc::new(dir), stat, held_by: ProcessMark::this() }
+    }
+
+    pub(crate) fn is_forked(&self) -> bool {
+        !self.held_by.is_this()
+    }
+
+    pub(crate) fn existing(&self) -> io::Result<TargetMeta> {
+        self.dir.as_inode()?.existing()
+    }
+}
+
+impl Drop for LockedVersion {
+    fn drop(&mut self) {
+        if !self.is_forked() {
+            // Not by closing: a child that is being started may have it open for a moment.
+            let _ = self.dir.unlock();
+        }
+    }
+}
+
+/// The lock keeps other writers of ours away, so that the name is free.
+pub(crate) fn rename_new(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    match parent.rename_new(from, to) {
+        Err(e) if sys::rename_unsupported(&e) => parent.rename(from, to),
+        renamed => renamed,
+    }
+}
+
+/// Opens a directory of a tree; the empty path is its root.
+pub(crate) fn open(root: &Dir, rel: &Path) -> io::Result<Dir> {
+    if rel.as_os_str().is_empty() { root.open_at(rel) } else { root.open_beneath(rel) }
+}
+
+pub(crate) fn open_parent(root: &Dir, rel: &Path) -> io::Result<Dir> {
+    open(root, rel.parent().unwrap_or(Path::new("")))
+}

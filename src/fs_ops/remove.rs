@@ -1,0 +1,158 @@
+//! Removals that a power cut does not take back.
+
+use std::io;
+use std::path::Path;
+
+use crate::atomic::outcome::{Outcome, outcome};
+use crate::error::{Error, Result, TargetState};
+use crate::error_kind::ErrorKind;
+use crate::fs_ops::{Place, fs_kind};
+use crate::names::{self, Role};
+use crate::options::durability::Committed;
+use crate::remnant::remove_tree::{remove_opened, remove_tree};
+use crate::sys::{self, Dir, Kind, Lock};
+
+/// Removes a file or a link, durably.
+///
+/// It works like [`std::fs::remove_file`]: a link is removed itself. The directory that held the name is synced, so
+/// that a power cut does not bring the file back.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # std::env::set_current_dir(&dir)?;
+/// durafile::write("session.json", "{}")?;
+/// durafile::remove_file("session.json")?;
+/// # assert!(!std::fs::exists("session.json")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`NotFound`](ErrorKind::NotFound), [`IsADirectory`](ErrorKind::IsADirectory),
+/// [`Busy`](ErrorKind::Busy) for a mount point, and the errors of the operating system. Once the name is gone, a
+/// failed sync is an error with [`TargetState::Replaced`].
+pub fn remove_file(path: impl AsRef<Path>) -> Result<Committed> {
+    let place = Place::open(path.as_ref())?;
+    place.check_slash("remove")?;
+    let Err(e) = place.dir.unlink(&place.name) else { return place.sync_parent() };
+    let remote = fs_kind(&place.dir).is_ok_and(|kind| kind.remote);
+    match place.dir.stat_at(&place.name) {
+        // The system's word for this differs: EISDIR on Linux, EPERM elsewhere.
+        Ok(found) if found.kind == Kind::Dir => {
+            Err(Error::new(ErrorKind::IsADirectory, "remove", &place.path))
+        }
+        Ok(_) if !remote => Err(place.refused("remove", e)),
+        _ if sys::is_not_done(&e, remote) || ErrorKind::of(&e) == ErrorKind::NotFound => {
+            Err(place.refused("remove", e))
+        }
+        _ => Err(Error::io("remove", &place.path, e).with_target(TargetState::Unknown)),
+    }
+}
+
+/// Removes a directory with everything in it, durably and in one step.
+///
+/// The directory first gets a name of this crate's own ([`is_remnant`](crate::is_remnant)), and that is
+/// made durable: at no time, and after no crash, is there half of a tree at `path`. Then the
+/// tree is deleted. What a crash leaves of it is deleted by [`recover`](crate::recover()).
+///
+/// Links inside are removed, not followed. As with [`std::fs::remove_dir_all`], a link at `path` is
+/// removed itself.
+///
+/// A directory on a lower layer of an overlay can't be renamed. It is deleted where it is, and a crash
+/// in between leaves a part of it at `path`.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # std::env::set_current_dir(&dir)?;
+/// durafile::create_dir_all("conversations/first")?;
+/// durafile::write("conversations/first/events.json", "[]")?;
+/// durafile::remove_dir_all("conversations/first")?;
+/// # assert_eq!(std::fs::read_dir("conversations")?.count(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`NotFound`](ErrorKind::NotFound); [`NotADirectory`](ErrorKind::NotADirectory) for a file;
+/// [`Busy`](ErrorKind::Busy) if something is mounted on the directory or inside it: nothing has been
+/// touched then. Once the name is gone, a failure is an error with [`TargetState::Replaced`].
+pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
+    let place = Place::open(path.as_ref())?;
+    let failed = |e| Error::io("remove", &place.path, e);
+    match place.kind("remove")? {
+        Kind::Dir => {}
+        Kind::Symlink if !place.only_dir => return remove_file(path),
+        _ => return Err(Error::new(ErrorKind::NotADirectory, "remove", &place.path)),
+    }
+    let tree = open_tree(&place).map_err(failed)?;
+    if has_mount(&tree).map_err(failed)? {
+        return Err(Error::mount_point(&place.path, None));
+    }
+    // Held while the tree waits under its new name, so that no recovery takes it for an orphan.
+    let is_locked = tree.try_lock().is_ok_and(|lock| lock == Lock::Held);
+    let aside = names::fresh(Role::Tree);
+    let id = tree.stat().map_err(failed)?.id;
+    let mut moved = place.dir.rename_new(&place.name, &aside);
+    if moved.as_ref().is_err_and(sys::rename_unsupported) {
+        // The name is unguessable, so that nothing is replaced.
+        moved = place.dir.rename(&place.name, &aside);
+    }
+    let remote = moved.is_err() && fs_kind(&place.dir).map_err(failed)?.remote;
+    match (outcome(&moved, id, (&place.dir, &aside), remote), moved) {
+        (Outcome::Done, _) | (_, Ok(())) => {}
+        (Outcome::Unknown, Err(e)) => return Err(failed(e).with_target(TargetState::Unknown)),
+        (Outcome::NotDone, Err(e)) if ErrorKind::of(&e) == ErrorKind::CrossDevice => {
+            return remove_in_place(&place);
+        }
+        (Outcome::NotDone, Err(e)) => return Err(place.refused("remove", e)),
+    }
+    let committed = place.sync_parent()?;
+    remove_opened(&place.dir, &aside, &tree).map_err(|e| failed(e).with_target(TargetState::Replaced))?;
+    if is_locked {
+        // A forked child would keep the lock of a directory that it has inherited.
+        let _ = tree.unlock();
+    }
+    Ok(committed)
+}
+
+/// For a directory that can't be renamed: a lower layer of an overlay.
+fn remove_in_place(place: &Place) -> Result<Committed> {
+    let removed = remove_tree(&place.dir, &place.name);
+    removed.map_err(|e| Error::io("remove", &place.path, e).with_target(TargetState::Unknown))?;
+    place.sync_parent()
+}
+
+/// Opens the tree, even if its owner may not read it.
+fn open_tree(place: &Place) -> io::Result<Dir> {
+    match place.dir.open_child(&place.name) {
+        Err(e) if sys::is_forbidden(&e) => {
+            const OWNER: u32 = 0o700;
+            place.dir.add_mode(&place.name, OWNER)?;
+            place.dir.open_child(&place.name)
+        }
+        opened => opened,
+    }
+}
+
+/// Is something mounted on this directory, or on anything in it? A rename would carry the mount along,
+/// and the deletion would end in the middle.
+fn has_mount(top: &Dir) -> io::Result<bool> {
+    if top.stat()?.mount_root {
+        return Ok(true);
+    }
+    let mut pending = vec![std::path::PathBuf::new()];
+    while let Some(rel) = pending.pop() {
+        let dir = if rel.as_os_str().is_empty() { top.open_at(&rel) } else { top.open_beneath(&rel) };
+        // What can't be looked into is found out when it is deleted; what is gone has no mount.
+        let Ok(dir) = dir else { continue };
+        for entry in dir.entries()? {
+            let (name, _) = entry?;
+            match dir.stat_at(&name) {
+                Ok(found) if found.mount_root => return Ok(true),
+                Ok(found) if found.kind == Kind::Dir => pending.push(rel.join(name)),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
+}

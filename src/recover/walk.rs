@@ -1,0 +1,212 @@
+//! The walk through the folders below the root of a recovery.
+//!
+//! One bad folder or remnant never ends it: what it found there, and what it did elsewhere, is in the report.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::dir::recovery::{Found, recover_swaps};
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::names::{self, Role};
+use crate::overwrite::recovery::{Root, Undone, recover_undo};
+use crate::recover::report::Recovery;
+use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::report::{RecoveryReport, RemnantState};
+use crate::remnant::trust::Trust;
+use crate::sys::{self, Dir, Kind};
+use crate::transaction::recovery::recover_transactions;
+
+pub(crate) struct Walk<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) dir: Dir,
+    pub(crate) policy: RemnantPolicy,
+    /// Folders on which something else is mounted are not entered.
+    pub(crate) one_file_system: bool,
+    /// Folders to look into, relative to the root.
+    pub(crate) pending: Vec<PathBuf>,
+    /// Folders in which something could not be settled for want of room.
+    pub(crate) without_room: Vec<(PathBuf, Error)>,
+    pub(crate) found: Recovery,
+}
+
+impl Walk<'_> {
+    /// Only an error of the root itself is an error.
+    pub(crate) fn enter(&mut self, folder: &Path) -> Result<()> {
+        if folder.as_os_str().is_empty() {
+            let top = self.dir.open_at(folder).map_err(|e| Error::io("open", self.root, e))?;
+            return self.visit(&Arc::new(top), folder);
+        }
+        let opened = match self.one_file_system {
+            true => self.dir.open_on_this_mount(folder),
+            false => self.dir.open_beneath(folder),
+        };
+        match opened {
+            Ok(dir) => self.visit(&Arc::new(dir), folder),
+            // Removed, or replaced by a link, since it was listed.
+            Err(e) if sys::is_gone(&e) => Ok(()),
+            Err(e) if self.one_file_system && ErrorKind::of(&e) == ErrorKind::CrossDevice => Ok(()),
+            Err(_) => {
+                self.pass_over(folder);
+                Ok(())
+            }
+        }
+    }
+
+    fn pass_over(&mut self, folder: &Path) {
+        self.found.unreadable.push(self.root.join(folder));
+    }
+
+    fn visit(&mut self, dir: &Arc<Dir>, folder: &Path) -> Result<()> {
+        match self.list(dir, folder) {
+            // After the listing: removing entries while listing may make the system skip some.
+            Ok(remnants) => self.recover_all(dir, folder, remnants),
+            Err(e) if folder.as_os_str().is_empty() => return Err(Error::io("list", self.root, e)),
+            // Removed since it was opened, where that doesn't hold it.
+            Err(e) if sys::is_gone(&e) => {}
+            // By halves, it may lack the record that one of its remnants belongs to.
+            Err(_) => self.pass_over(folder),
+        }
+        Ok(())
+    }
+
+    /// The remnants of a folder. Folders in it are to be looked into.
+    fn list(&mut self, dir: &Dir, folder: &Path) -> io::Result<Vec<(Role, OsString)>> {
+        let mut remnants = Vec::new();
+        let is_dir = |name: &OsStr| dir.stat_at(name).is_ok_and(|stat| stat.kind == Kind::Dir);
+        for entry in dir.entries()? {
+            let (name, kind) = entry?;
+            match names::role_of(&name) {
+                Some(role) => remnants.push((role, name)),
+                None if kind == Some(Kind::Dir) => self.pending.push(folder.join(name)),
+                None if kind.is_none() && is_dir(&name) => self.pending.push(folder.join(name)),
+                None => {}
+            }
+        }
+        Ok(remnants)
+    }
+
+    fn recover_all(&mut self, dir: &Arc<Dir>, folder: &Path, remnants: Vec<(Role, OsString)>) {
+        let of = |wanted: Role| {
+            let names = remnants.iter().filter(move |(role, _)| *role == wanted);
+            names.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+        };
+        let (journals, staged) = (of(Role::Journal), of(Role::Change));
+        if !journals.is_empty() || !staged.is_empty() {
+            let mut report = RecoveryReport::default();
+            let done = recover_transactions(dir, &journals, &staged, self.policy, &mut report);
+            let names = journals.iter().chain(&staged);
+            self.take_down((report, done), folder, names, "settle the transaction in");
+        }
+        let swaps = Found { records: of(Role::Swap), kept: of(Role::Kept), trees: of(Role::Tree) };
+        if !swaps.is_empty() {
+            let mut report = RecoveryReport::default();
+            let done = recover_swaps(dir, &swaps, self.policy, &mut report);
+            self.take_down((report, done), folder, swaps.names(), "settle the directories in");
+        }
+        for name in of(Role::Undo) {
+            self.undo(dir, folder, &name);
+        }
+        let (policy, trust) = (self.policy, self.policy.trust(dir));
+        for (role, name) in &remnants {
+            self.recover_one(folder, name, recover_alone(policy, &trust, *role, name));
+        }
+    }
+
+    /// Settles what saves left in a directory for undo copies, given by its absolute path.
+    pub(crate) fn enter_undo_dir(&mut self, path: &Path) -> Result<()> {
+        let dir = match Dir::open(path) {
+            Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound => return Ok(()),
+            opened => Arc::new(opened.map_err(|e| Error::io("open", path, e))?),
+        };
+        let mut remnants = Vec::new();
+        for entry in dir.entries().map_err(|e| Error::io("list", path, e))? {
+            remnants.push(entry.map_err(|e| Error::io("list", path, e))?.0);
+        }
+        let (policy, trust) = (self.policy, self.policy.trust(&dir));
+        for name in remnants {
+            match names::role_of(&name) {
+                Some(Role::Undo) => self.undo(&dir, path, &name),
+                // New content on its way; the lock tells whether its writer lives.
+                Some(Role::Stage) => self.recover_one(path, &name, policy.remove_file(&trust, &name)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, dir: &Arc<Dir>, folder: &Path, name: &OsString) {
+        let root = Root { dir: &self.dir, path: self.root };
+        let mut report = RecoveryReport::default();
+        let done = recover_undo(dir, name, self.policy, root).map(|undone| match undone {
+            Undone::Left(state) => report.add(state, name),
+            Undone::RestoredBeside(target) => report.rolled_back.push(target),
+            Undone::RestoredBelow(target) => self.found.rolled_back.push(self.root.join(target)),
+        });
+        self.take_down((report, done), folder, std::iter::once(name), "restore the old content in");
+    }
+
+    fn recover_one(&mut self, folder: &Path, name: &OsString, settled: io::Result<RemnantState>) {
+        let mut report = RecoveryReport::default();
+        let done = settled.map(|state| report.add(state, name));
+        self.take_down((report, done), folder, std::iter::once(name), "settle the remnant in");
+    }
+
+    fn take_down<'n>(
+        &mut self,
+        (report, done): (RecoveryReport, io::Result<()>),
+        folder: &Path,
+        names: impl Iterator<Item = &'n OsString>,
+        operation: &'static str,
+    ) {
+        let base = self.root.join(folder);
+        let lacks_room =
+            |e: &io::Error| matches!(ErrorKind::of(e), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        match done {
+            Ok(()) => {}
+            // Then the rest comes first: there may be something to remove.
+            Err(e) if lacks_room(&e) => {
+                if self.without_room.last().is_none_or(|(last, _)| last != folder) {
+                    self.without_room.push((folder.to_owned(), Error::io(operation, &base, e)));
+                }
+            }
+            Err(_) => {
+                let told = [&report.removed, &report.quarantined, &report.in_use, &report.untrusted];
+                let told: HashSet<&OsStr> = told.into_iter().flatten().map(|path| path.as_os_str()).collect();
+                let left = names.filter(|name| !told.contains(name.as_os_str()));
+                self.found.unreadable.extend(left.map(|name| base.join(name)));
+                self.found.is_unsettled = true;
+            }
+        }
+        self.found.is_unsettled |= !report.unreadable.is_empty();
+        let full = |paths: Vec<PathBuf>| paths.into_iter().map(|path| base.join(path)).collect::<Vec<_>>();
+        self.found.completed.extend(full(report.completed));
+        self.found.rolled_back.extend(full(report.rolled_back));
+        self.found.removed.extend(full(report.removed));
+        self.found.in_use.extend(full(report.in_use));
+        self.found.quarantined.extend(full(report.quarantined));
+        self.found.unreadable.extend(full(report.unreadable));
+        self.found.untrusted.extend(full(report.untrusted));
+    }
+}
+
+/// Settles a remnant that has nothing to do with any other one.
+fn recover_alone(
+    policy: RemnantPolicy,
+    trust: &Trust<'_>,
+    role: Role,
+    name: &OsStr,
+) -> io::Result<RemnantState> {
+    match role {
+        // The lock of a dead writer is an orphan like any other.
+        Role::Passing => policy.remove_passing(trust, name),
+        Role::Stage | Role::Lock => policy.remove_file(trust, name),
+        Role::StagingDir => policy.remove_staging_dir(trust, name),
+        // Together with others of the folder, or left for a person to look at.
+        Role::Change | Role::Journal | Role::Quarantined => Ok(RemnantState::Ignored),
+        Role::Swap | Role::Kept | Role::Tree | Role::Undo => Ok(RemnantState::Ignored),
+    }
+}

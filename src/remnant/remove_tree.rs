@@ -1,0 +1,108 @@
+//! Deleting a tree of ours, without following links and with few open descriptors.
+
+use std::ffi::OsStr;
+use std::io;
+
+use crate::names::{self, Role};
+use crate::sys::{Dir, Kind, is_forbidden};
+
+/// So deep are directories held open; what lies deeper is moved up first.
+const DEPTH: usize = 24;
+
+/// Deletes the directory `name` and everything in it. What is gone already is no error.
+pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
+    let top = match open(parent, name) {
+        Err(e) if crate::sys::is_not_found(&e) => return Ok(()),
+        opened => opened?,
+    };
+    remove_opened(parent, name, &top)
+}
+
+/// The same for one that is open. If somebody has moved it, or put another one at its name, both stay.
+pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result<()> {
+    match parent.stat_at(name) {
+        Ok(found) if found.id == top.stat()?.id => {}
+        Ok(_) => return Ok(()),
+        Err(e) => return gone(Err(e)),
+    }
+    empty_whole(top, None)?;
+    gone(parent.rmdir(name))
+}
+
+/// Deletes all but one of the files in a directory that is open and still has its name.
+pub(crate) fn empty_but(parent: &Dir, name: &OsStr, top: &Dir, kept: &OsStr) -> io::Result<()> {
+    match parent.stat_at(name) {
+        Ok(found) if found.id == top.stat()?.id => empty_whole(top, Some(kept)),
+        Ok(_) => Ok(()),
+        Err(e) => gone(Err(e)),
+    }
+}
+
+fn empty_whole(top: &Dir, kept: Option<&OsStr>) -> io::Result<()> {
+    make_writable(top)?;
+    // Each pass may move deep directories up to the top, for the next one.
+    while empty(top, top, 0, kept)? {}
+    Ok(())
+}
+
+/// Empties a directory. True if something was moved to the top meanwhile.
+fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result<bool> {
+    let mut moved = false;
+    // All names first: removing entries while listing may make the system skip some.
+    let entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+        // It was removed since it was opened.
+        Err(e) if crate::sys::is_not_found(&e) => return Ok(moved),
+        entries => entries?,
+    };
+    for (name, kind) in entries.into_iter().filter(|(name, _)| kept != Some(name.as_os_str())) {
+        let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok)?;
+        if kind != Kind::Dir {
+            gone(dir.unlink(&name))?;
+        } else if depth == DEPTH {
+            gone(dir.rename_into(&name, top, &names::fresh(Role::StagingDir)))?;
+            moved = true;
+        } else {
+            let child = match open(dir, &name) {
+                Err(e) if crate::sys::is_not_found(&e) => continue,
+                opened => opened?,
+            };
+            make_writable(&child)?;
+            moved |= empty(&child, top, depth + 1, None)?;
+            gone(dir.rmdir(&name))?;
+        }
+    }
+    Ok(moved)
+}
+
+const OWNER: u32 = 0o700;
+
+/// Opens a directory, even one that its owner may not read.
+fn open(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
+    match parent.open_child(name) {
+        Err(e) if is_forbidden(&e) => {
+            parent.add_mode(name, OWNER)?;
+            parent.open_child(name)
+        }
+        opened => opened,
+    }
+}
+
+/// Makes sure that its owner may change it.
+fn make_writable(dir: &Dir) -> io::Result<()> {
+    let stat = dir.stat()?;
+    if stat.mount_root {
+        // What is in it belongs elsewhere.
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    if stat.mode & OWNER != OWNER {
+        dir.set_mode(stat.mode | OWNER)?;
+    }
+    Ok(())
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(e) if crate::sys::is_not_found(&e) => Ok(()),
+        removed => removed,
+    }
+}

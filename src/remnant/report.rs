@@ -1,0 +1,57 @@
+//! What was done with remnants.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// What became of a remnant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RemnantState {
+    /// It is gone meanwhile, or nothing is to be said of it.
+    Ignored,
+    /// Its writer lives, or may live.
+    InUse,
+    /// It was an orphan and is gone.
+    Removed,
+    /// It can't be opened or removed.
+    Unreadable,
+    /// Somebody else can have made it, or have given it its name. It was left alone.
+    Untrusted,
+    /// It can't be decided, and was left as it is.
+    Undecided,
+    /// It is an orphan that may be somebody's last copy, and has this name now.
+    Quarantined(OsString),
+}
+
+/// What became of the remnants in one directory, relative to it.
+#[derive(Debug, Default)]
+pub(crate) struct RecoveryReport {
+    /// Targets whose change was carried out.
+    pub(crate) completed: Vec<PathBuf>,
+    /// Targets whose change was never decided.
+    pub(crate) rolled_back: Vec<PathBuf>,
+    pub(crate) removed: Vec<PathBuf>,
+    pub(crate) in_use: Vec<PathBuf>,
+    /// Under the names that they have now.
+    pub(crate) quarantined: Vec<PathBuf>,
+    /// Records of an unknown version, and what can't be opened or removed; left as they are.
+    pub(crate) unreadable: Vec<PathBuf>,
+    /// What can't be squared with what is there, left for a recovery to move aside.
+    pub(crate) undecided: Vec<PathBuf>,
+    /// Left as they are, too, for whoever may decide about them.
+    pub(crate) untrusted: Vec<PathBuf>,
+}
+
+impl RecoveryReport {
+    /// Takes down what became of one remnant.
+    pub(crate) fn add(&mut self, state: RemnantState, name: &OsStr) {
+        match state {
+            RemnantState::Ignored => {}
+            RemnantState::InUse => self.in_use.push(name.into()),
+            RemnantState::Removed => self.removed.push(name.into()),
+            RemnantState::Unreadable => self.unreadable.push(name.into()),
+            RemnantState::Undecided => self.undecided.push(name.into()),
+            RemnantState::Untrusted => self.untrusted.push(name.into()),
+            RemnantState::Quarantined(aside) => self.quarantined.push(aside.into()),
+        }
+    }
+}

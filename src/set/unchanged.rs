@@ -1,0 +1,53 @@
+//! Files of a set that need not be published, because their targets hold the same content.
+//!
+//! It is asked when a set is committed: what was true when a file was added may not be so any more. Files that
+//! were alike then are staged, but not synced yet.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::atomic::target::Target;
+use crate::atomic::unchanged::{Content, unchanged_file};
+use crate::error::{Error, Result};
+use crate::options::WriteOptions;
+use crate::set::collector::Collected;
+use crate::sys::{Dir, File};
+
+/// The open file that stands at a name, if it holds what is staged for it and has the permissions that are asked for.
+pub(crate) fn same_file(
+    (dir, name): (&Arc<Dir>, &OsStr),
+    staged: &File,
+    options: &WriteOptions,
+) -> Option<File> {
+    let existing = dir.lookup(name, false).ok()?;
+    let content = Content::Staged(staged, staged.stat().ok()?.size);
+    let mut target = Target::new(Arc::clone(dir), name.to_owned(), Path::new(name));
+    target.existing = Some(existing);
+    unchanged_file(&target, &content, options)
+}
+
+impl Collected {
+    /// Decides about the file `tag` at the commit. One that is published after all, and whose sync was put off,
+    /// is synced with the others.
+    pub(crate) fn is_unchanged(
+        &mut self,
+        tag: usize,
+        path: &Path,
+        find_same: impl FnOnce(&File) -> Option<File>,
+        open: impl FnOnce() -> io::Result<File>,
+    ) -> Result<Option<File>> {
+        let undecided = self.undecided.remove(&tag);
+        let staged = match open() {
+            // Its mode may forbid it. It was synced when it was complete.
+            Err(_) if undecided.is_none() => return Ok(None),
+            opened => opened.map_err(|e| Error::io("open the staged file of", path, e))?,
+        };
+        let same = find_same(&staged);
+        if let (None, Some(sync)) = (&same, undecided) {
+            self.add(sync, tag, staged);
+        }
+        Ok(same)
+    }
+}

@@ -1,0 +1,284 @@
+//! One writer at a time for a name: a lock file beside it, with a name that follows from it.
+//!
+//! The file is removed while its lock is held. Whoever waits for it has it open by then, and so makes sure
+//! after locking that the name still leads to what it locked. It bears its name only once it is locked, where
+//! files can be made without a name: then a lock file that nobody holds is a dead writer's.
+//!
+//! A writer holds the lock exclusively, a recovery shared. So a writer that finds it taken can tell the two
+//! apart, by asking for a shared one: another writer is an answer for the caller, a recovery is waited for.
+//! Recoveries exclude each other by a second lock of the same kind.
+//!
+//! The file may belong to anybody: what a user's program leaves when it is killed keeps nobody out. Where
+//! others than its owner can create names in the directory, it has mode 0666, so that each of them can open
+//! and lock it. Whoever can open the directory can do that, too, but not before its holder is dead.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::atomic::outcome::{Outcome, outcome_of_link};
+use crate::atomic::staged::TRIES;
+use crate::cancel::CancelToken;
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
+use crate::names::{self, Role};
+use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Share, Stat};
+
+/// Between two looks at a lock that somebody has.
+const PAUSES: std::ops::RangeInclusive<u64> = 1..=20;
+
+/// How long a recovery at work is waited for. It takes as long as finishing what a crash interrupted.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The right to be the only writer; given up, with its file, when dropped.
+#[derive(Debug)]
+pub(crate) struct WriterLock {
+    dir: Arc<Dir>,
+    name: OsString,
+    /// Open and locked.
+    file: File,
+    made_by: ProcessMark,
+}
+
+/// The right of a recovery to settle what a dead writer left: no writer is at work, and no other recovery.
+#[derive(Debug)]
+pub(crate) struct RecoveryLock {
+    /// Dropped first.
+    _writers: WriterLock,
+    _recoveries: WriterLock,
+}
+
+/// What came of trying to take a lock.
+#[derive(Debug)]
+enum Tried {
+    Taken(WriterLock),
+    /// A writer has it.
+    Held,
+    /// Only recoveries have it, or others that are asking, too.
+    HeldForNow,
+}
+
+impl WriterLock {
+    /// Takes the lock for `target` in `dir`, waiting up to `timeout` for another writer and looking at the
+    /// token meanwhile. `path` is for messages.
+    ///
+    /// The error is `Locked` if there was no time to wait, `TimedOut` once it has passed, and
+    /// `Unsupported` where the file system has no locks.
+    pub(crate) fn take(
+        dir: &Arc<Dir>,
+        target: &OsStr,
+        path: &Path,
+        timeout: Duration,
+        cancel: Option<&CancelToken>,
+    ) -> Result<WriterLock> {
+        // None is later than any clock can tell: there is no deadline then.
+        let begun = Instant::now();
+        let (deadline, patience) = (begun.checked_add(timeout), begun.checked_add(timeout.max(PATIENCE)));
+        let mut pause = *PAUSES.start();
+        loop {
+            CancelToken::check(cancel, path)?;
+            let tried = WriterLock::attempt(dir, target, Share::Exclusive);
+            let end = match tried.map_err(|e| Error::io("lock", path, e))? {
+                Tried::Taken(lock) => return Ok(lock),
+                Tried::Held => deadline,
+                Tried::HeldForNow => patience,
+            };
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() && timeout.is_zero() {
+                return Err(Error::new(ErrorKind::Locked, "lock", path));
+            }
+            if left.is_zero() {
+                return Err(Error::new(ErrorKind::TimedOut, "wait for the writer of", path));
+            }
+            std::thread::sleep(left.min(Duration::from_millis(pause)));
+            pause = (pause * 2).min(*PAUSES.end());
+        }
+    }
+
+    /// Has a writer the lock for `target`? Without locks nobody can tell: then it counts as held.
+    pub(crate) fn is_held(dir: &Dir, target: &OsStr) -> io::Result<bool> {
+        WriterLock::is_file_held(dir, &names::for_target(Role::Lock, target))
+    }
+
+    /// Has somebody the lock that is a file of this name, whatever its target is?
+    pub(crate) fn is_file_held(dir: &Dir, name: &OsStr) -> io::Result<bool> {
+        match open_existing(dir, name) {
+            Err(e) if sys::is_gone(&e) => Ok(false),
+            Err(e) => Err(e),
+            Ok(None) => Ok(true),
+            Ok(Some(file)) => Ok(!asks_in_vain(&file)?),
+        }
+    }
+
+    /// Takes the lock for `target` in `dir`; none if somebody else has it.
+    pub(crate) fn try_take(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Option<WriterLock>> {
+        match WriterLock::attempt(dir, target, Share::Exclusive)? {
+            Tried::Taken(lock) => Ok(Some(lock)),
+            Tried::Held | Tried::HeldForNow => Ok(None),
+        }
+    }
+
+    /// Of the lock file.
+    pub(crate) fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Gives it up, and leaves the file.
+    pub(crate) fn leave_file(mut self) {
+        self.name.clear();
+    }
+
+    fn attempt(dir: &Arc<Dir>, target: &OsStr, share: Share) -> io::Result<Tried> {
+        let name = names::for_target(Role::Lock, target);
+        for _ in 0..TRIES * TRIES {
+            let (file, is_locked) = match create(dir, &name, share)? {
+                Some(created) => created,
+                None => match open_existing(dir, &name) {
+                    // Removed by its last holder between the two attempts to open it.
+                    Err(e) if sys::is_gone(&e) => continue,
+                    Err(e) => return Err(e),
+                    // Nobody can tell whether its holder lives.
+                    Ok(None) => return Ok(Tried::Held),
+                    Ok(Some(file)) => (file, false),
+                },
+            };
+            let stat = match file.stat() {
+                // Removed by its last holder, on another machine.
+                Err(e) if sys::is_stale(&e) => continue,
+                found => found?,
+            };
+            let tried = if is_locked { Ok(Lock::Held) } else { file.try_lock_as(share) };
+            match tried {
+                Ok(Lock::Held) => {}
+                Err(e) if sys::is_stale(&e) => continue,
+                Ok(Lock::Elsewhere) if asks_in_vain(&file)? => return Ok(Tried::HeldForNow),
+                Ok(Lock::Elsewhere) => return Ok(Tried::Held),
+                Ok(Lock::Unsupported) => {
+                    // Nor can anybody else have it locked.
+                    let _ = dir.unlink(&name);
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                Err(e) => {
+                    if matches!(file.try_lock(), Ok(Lock::Held)) {
+                        let _ = dir.unlink(&name);
+                    }
+                    return Err(e);
+                }
+            }
+            if is_locked || dir.stat_at(&name).is_ok_and(|now| now.id == stat.id) {
+                let made_by = ProcessMark::this();
+                return Ok(Tried::Taken(WriterLock { dir: Arc::clone(dir), name, file, made_by }));
+            }
+        }
+        // The file system doesn't know its own files, or the directory itself is gone.
+        let is_there = dir.stat_at(&name).is_ok();
+        Err(if is_there { io::ErrorKind::Unsupported } else { io::ErrorKind::NotFound }.into())
+    }
+}
+
+impl RecoveryLock {
+    /// Takes the right to settle what is left of `target` in `dir`; none if a writer or another recovery is
+    /// at work.
+    pub(crate) fn try_take(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Option<RecoveryLock>> {
+        let mut recoveries = target.to_owned();
+        // No name has a slash.
+        recoveries.push("/recovery");
+        let Some(_recoveries) = WriterLock::try_take(dir, &recoveries)? else { return Ok(None) };
+        match WriterLock::attempt(dir, target, Share::Shared)? {
+            Tried::Taken(_writers) => Ok(Some(RecoveryLock { _writers, _recoveries })),
+            Tried::Held | Tried::HeldForNow => Ok(None),
+        }
+    }
+}
+
+impl Drop for WriterLock {
+    fn drop(&mut self) {
+        if !self.made_by.is_this() {
+            return;
+        }
+        if !self.name.is_empty() {
+            // While it is held. If this fails, recovery removes the file.
+            let _ = self.dir.unlink(&self.name);
+        }
+        // Not by closing: a child that is being started may have it open for a moment.
+        let _ = self.file.unlock();
+    }
+}
+
+/// Asks for a shared lock and gives it up again: is there no holder that excludes all others?
+fn asks_in_vain(file: &File) -> io::Result<bool> {
+    let is_free = file.try_lock_as(Share::Shared)? == Lock::Held;
+    if is_free {
+        let _ = file.unlock();
+    }
+    Ok(is_free)
+}
+
+/// So that everybody who may create a name here can take it over once its holder is dead.
+fn mode_in(dir: &Stat) -> u32 {
+    const BY_GROUP_OR_OTHERS: u32 = 0o022;
+    let is_mine_alone = dir.uid == sys::effective_uid() && dir.mode & BY_GROUP_OR_OTHERS == 0;
+    if is_mine_alone { 0o600 } else { 0o666 }
+}
+
+/// Creates the lock file; none if there is one. Also, whether it is locked: it is before anybody else can
+/// see it, where that can be done.
+fn create(dir: &Dir, name: &OsStr, share: Share) -> io::Result<Option<(File, bool)>> {
+    let mode = mode_in(&dir.stat()?);
+    let allow = |file: &File| {
+        // The umask has nothing to say: it would keep those out who may write here. A mount that refuses it
+        // has modes of its own.
+        if mode != 0o600 {
+            file.set_mode(mode).unwrap_or_default();
+        }
+    };
+    if let Some(file) = dir.create_unnamed(mode).unwrap_or(None) {
+        match file.try_lock_as(share)? {
+            Lock::Held => {}
+            Lock::Elsewhere | Lock::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        allow(&file);
+        let linked = file.link_as(dir, name);
+        match (outcome_of_link(&linked, &file, (dir, name), false), linked) {
+            // An error may be a lost answer: the name leads to this very file, which is locked.
+            (Outcome::Done, _) | (_, Ok(())) => return Ok(Some((file, true))),
+            (_, Err(e)) if sys::already_exists(&e) => return Ok(None),
+            (_, Err(e)) if sys::is_link_refused(&e) => {}
+            (_, Err(e)) => return Err(e),
+        }
+    }
+    match dir.create_new(name, mode) {
+        Err(e) if ErrorKind::of(&e) == ErrorKind::AlreadyExists => Ok(None),
+        created => {
+            let file = created?;
+            allow(&file);
+            Ok(Some((file, false)))
+        }
+    }
+}
+
+/// Opens the lock file, and refuses what is none: a link, a FIFO, a second name of some other file, anything
+/// with something in it. None if the caller has no right to it.
+fn open_existing(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
+    let opened = match dir.open_file_to_lock(name) {
+        // A descriptor that can only read will do, but over NFS.
+        Err(e) if sys::is_forbidden(&e) => dir.open_file(name),
+        opened => opened,
+    };
+    match opened {
+        Err(e) if is_planted(dir, name, &e) => Err(io::ErrorKind::PermissionDenied.into()),
+        Err(e) if sys::is_forbidden(&e) => Ok(None),
+        Err(e) => Err(e),
+        Ok(file) => {
+            let stat = file.stat()?;
+            let is_lock = stat.kind == Kind::File && stat.nlink <= 1 && stat.size == 0;
+            if is_lock { Ok(Some(file)) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        }
+    }
+}
+
+fn is_planted(dir: &Dir, name: &OsStr, e: &io::Error) -> bool {
+    !crate::sys::is_not_found(e) && dir.stat_at(name).is_ok_and(|found| found.kind != Kind::File)
+}

@@ -1,0 +1,110 @@
+//! Which file system this is, and what it can be trusted with.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs;
+
+use super::mount_cache::MountCache;
+use crate::sys::unix::retry;
+use crate::sys::{Dir, Family, File, FsKind, Stat};
+
+impl Family {
+    fn of(magic: u64) -> Family {
+        match magic {
+            0xef53 => Family::Ext4,
+            0x5846_5342 => Family::Xfs,
+            0x9123_683e => Family::Btrfs,
+            _ => Family::Other,
+        }
+    }
+}
+
+impl File {
+    /// [`fs_kind`] of this file.
+    pub(crate) fn fs_kind(&self, stat: &Stat) -> io::Result<FsKind> {
+        fs_kind(self, stat)
+    }
+}
+
+/// What a file system can be trusted with.
+pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
+    #[cfg(feature = "crash_testing")]
+    if let Some(assumed) = crate::sys::recorder::assumed_fs_kind() {
+        return Ok(assumed);
+    }
+    static CACHE: MountCache<FsKind> = MountCache::for_the_mount();
+    CACHE.get(stat, || Ok(fs_kind_of(magic_of(&fd)?)))
+}
+
+/// The number that a kind of file system is known by. The field is signed on some architectures, and 32 bits wide.
+#[allow(clippy::unnecessary_cast, reason = "the type of this field differs by architecture")]
+fn magic_of(fd: impl AsFd) -> io::Result<u64> {
+    Ok(retry(|| fs::fstatfs(&fd))?.f_type as u64 & 0xffff_ffff)
+}
+
+/// The magic numbers are those of `linux/magic.h` and of each file system's own header.
+fn fs_kind_of(magic: u64) -> FsKind {
+    const VOLATILE: [u64; 2] = [/* tmpfs */ 0x0102_1994, /* ramfs */ 0x8584_58f6];
+    const REMOTE: [u64; 12] = [
+        0x6969,      // NFS
+        0x517b,      // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB2
+        0x6573_5546, // FUSE: a server, near or far
+        0x0102_1997, // 9P
+        0x00c3_6400, // Ceph
+        0x5346_414f, // OpenAFS
+        0x6b41_4653, // kAFS
+        0x7375_7245, // Coda
+        0x0bd0_0bd0, // Lustre
+        0x786f_4256, // VirtualBox shared folder
+    ];
+    FsKind {
+        memory_backed: VOLATILE.contains(&magic),
+        remote: REMOTE.contains(&magic),
+        family: Family::of(magic),
+    }
+}
+
+/// Is the lock of a directory seen by everybody who uses it? A client of a network file system keeps it to
+/// itself. A FUSE server may be far away, too; it can't be told, and most are not.
+pub(crate) fn shares_locks_of_dirs(dir: &Dir) -> bool {
+    const ALONE: [u64; 10] = [
+        0x6969,      // NFS
+        0x517b,      // SMB
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB2
+        0x0102_1997, // 9P
+        0x00c3_6400, // Ceph
+        0x5346_414f, // OpenAFS
+        0x6b41_4653, // kAFS
+        0x7375_7245, // Coda
+        0x786f_4256, // VirtualBox shared folder
+    ];
+    !magic_of(dir).is_ok_and(|magic| ALONE.contains(&magic))
+}
+
+/// Is a directory in this one held by its own lock alone? So it costs one descriptor.
+pub(crate) fn holds_dirs_by_their_locks(dir: &Dir) -> bool {
+    shares_locks_of_dirs(dir)
+}
+
+/// What the file system under a directory is, and whether it is known to exchange names.
+pub(in crate::sys) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
+    let magic = magic_of(dir)?;
+    Ok((fs_kind_of(magic), is_known_to_exchange(magic)))
+}
+
+fn is_known_to_exchange(magic: u64) -> bool {
+    const KNOWN: [u64; 7] = [
+        0xef53,      // ext4
+        0x5846_5342, // XFS
+        0x9123_683e, // btrfs
+        0x0102_1994, // tmpfs
+        0x794c_7630, // overlay, as far as its upper layer is one of these
+        0xf2f5_2010, // F2FS
+        0xca45_1a4e, // bcachefs
+    ];
+    KNOWN.contains(&magic)
+}

@@ -1,0 +1,203 @@
+//! `statx`, `O_PATH` and attributes: what stands at a name.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+
+use super::unnamed::proc_path;
+use crate::sys::unix::xattr::{read_acl, read_all, read_names};
+use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, retry};
+use crate::sys::{Dir, File, FileId, Fingerprint, Kind, OwnerNames, Stat, TargetMeta, Xattrs};
+
+/// `STATX_MNT_ID_UNIQUE`, Linux 6.8: a mount id that is never used again.
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// Since Linux 6.13 asking for a file's times makes the next change of it stamp, and so dirty, its
+/// inode anew: a quarter of the cost of a small save.
+const WITHOUT_TIMES: StatxFlags =
+    StatxFlags::BASIC_STATS.difference(StatxFlags::MTIME.union(StatxFlags::CTIME).union(StatxFlags::ATIME));
+
+/// `AT_STATX_FORCE_SYNC`, which has no name on Android.
+const FORCE_SYNC: AtFlags = AtFlags::from_bits_retain(0x2000);
+
+pub(crate) fn stat_fd(fd: BorrowedFd<'_>) -> io::Result<Stat> {
+    stat_path(fd, OsStr::new(""), AtFlags::EMPTY_PATH)
+}
+
+pub(crate) fn stat_path(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::Result<Stat> {
+    let wanted = WITHOUT_TIMES.union(MNT_ID_UNIQUE);
+    match retry(|| fs::statx(fd, path, flags | AtFlags::NO_AUTOMOUNT, wanted)) {
+        Err(e) if knows_no_statx(&e) => stat_without_statx(fd, path, flags),
+        found => Ok(from_statx(&found?)),
+    }
+}
+
+fn from_statx(found: &fs::Statx) -> Stat {
+    let mode = u32::from(found.stx_mode);
+    let unique = found.stx_mask & MNT_ID_UNIQUE.bits() != 0;
+    Stat {
+        kind: kind_of_mode(mode),
+        id: FileId { dev: fs::makedev(found.stx_dev_major, found.stx_dev_minor), ino: found.stx_ino },
+        size: found.stx_size,
+        nlink: u64::from(found.stx_nlink),
+        mode: mode & 0o7777,
+        uid: found.stx_uid,
+        gid: found.stx_gid,
+        mount: unique.then_some(found.stx_mnt_id),
+        mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        is_immutable_or_append_only: found
+            .stx_attributes
+            .intersects(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND)),
+    }
+}
+
+/// Looks again where another machine has replaced what the name led to, between two requests to the server
+/// (`ESTALE`). What is replaced all the time is told as it is.
+fn unless_stale<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    const LOOKS: usize = 16;
+    for _ in 1..LOOKS {
+        match look() {
+            Err(e) if is_stale(&e) => {}
+            looked => return looked,
+        }
+    }
+    look()
+}
+
+/// When content or metadata last changed, which nobody can set back.
+pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
+    let found = retry(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
+    Ok(time_of(found.st_ctime as i64, found.st_ctime_nsec as u32))
+}
+
+/// Asked of the server, where there is one: what was saved a moment ago must not look untouched.
+pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let ask = || retry(|| fs::statx(dir, name, flags | FORCE_SYNC, StatxFlags::BASIC_STATS));
+    let found = match unless_stale(ask) {
+        Err(e) if knows_no_statx(&e) => return fingerprint_from(retry(|| fs::statat(dir, name, flags))?),
+        found => found?,
+    };
+    let stat = from_statx(&found);
+    Ok(fingerprint_with(&stat, (found.stx_mtime.tv_sec as u64, u64::from(found.stx_mtime.tv_nsec))))
+}
+
+/// [`fingerprint`] of an open file.
+pub(crate) fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
+    fingerprint_from(retry(|| fs::fstat(file))?)
+}
+
+#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
+fn fingerprint_from(found: fs::Stat) -> io::Result<Fingerprint> {
+    let modified = (found.st_mtime as i64 as u64, found.st_mtime_nsec as u64);
+    Ok(fingerprint_with(&from_stat(&found), modified))
+}
+
+fn fingerprint_with(stat: &Stat, (seconds, nanoseconds): (u64, u64)) -> Fingerprint {
+    let (ino, size, is_dir) = (lasting_ino(stat.id), stat.size, stat.kind == Kind::Dir);
+    #[cfg(feature = "crash_testing")]
+    if crate::sys::recorder::current().is_some() {
+        return Fingerprint { ino, size, is_dir, ..Fingerprint::default() };
+    }
+    Fingerprint { ino, size, seconds, nanoseconds, is_dir }
+}
+
+/// The number of an inode that it still has after a crash. A crash test puts its disks together
+/// from new inodes; there it is the number that the test knows the file by.
+pub(crate) fn lasting_ino(id: FileId) -> u64 {
+    #[cfg(feature = "crash_testing")]
+    if let Some(session) = crate::sys::recorder::current() {
+        return session.lasting_ino(id);
+    }
+    id.ino
+}
+
+/// Times before 1970 count as 1970: very old.
+fn time_of(seconds: i64, nanoseconds: u32) -> SystemTime {
+    let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds);
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn stat_without_statx(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::Result<Stat> {
+    Ok(from_stat(&retry(|| fs::statat(fd, path, flags.difference(FORCE_SYNC)))?))
+}
+
+#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
+fn from_stat(found: &fs::Stat) -> Stat {
+    Stat {
+        kind: kind_of_mode(found.st_mode),
+        id: FileId { dev: found.st_dev, ino: found.st_ino },
+        size: u64::try_from(found.st_size).unwrap_or(0),
+        nlink: found.st_nlink as _,
+        mode: found.st_mode & 0o7777,
+        uid: found.st_uid,
+        gid: found.st_gid,
+        mount: None,
+        mount_root: false,
+        is_immutable_or_append_only: false,
+    }
+}
+
+impl Dir {
+    /// What stands at a name now: a network file system may remember for seconds what it was.
+    pub(crate) fn stat_now(&self, name: &OsStr) -> io::Result<Stat> {
+        unless_stale(|| stat_path(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW | FORCE_SYNC))
+    }
+
+    pub(crate) fn lookup(&self, name: &OsStr, with_xattrs: bool) -> io::Result<TargetMeta> {
+        self.lookup_pinned(name, with_xattrs).map(|(existing, _)| existing)
+    }
+
+    /// Looks at one inode, so that stat and attributes belong together. As long as the handle is
+    /// open, a file keeps its blocks, whatever becomes of its name.
+    pub(crate) fn lookup_pinned(
+        &self,
+        name: &OsStr,
+        with_xattrs: bool,
+    ) -> io::Result<(TargetMeta, Option<File>)> {
+        unless_stale(|| self.lookup_once(name, with_xattrs))
+    }
+
+    fn lookup_once(&self, name: &OsStr, with_xattrs: bool) -> io::Result<(TargetMeta, Option<File>)> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = retry(|| fs::openat(self, name, flags, Mode::empty()))?;
+        // What a network file system remembers may be seconds old: the mode that the new file is to keep, or the
+        // number of links.
+        let stat = stat_path(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH | FORCE_SYNC)?;
+        let wanted = with_xattrs && stat.kind == Kind::File;
+        let (xattrs, is_complete) =
+            if wanted { self.xattrs_at(&fd, name, &stat)? } else { Default::default() };
+        let owner_names = if wanted { self.owner_names_of(name, &stat) } else { OwnerNames::BOTH };
+        Ok((TargetMeta { stat, xattrs, is_complete, owner_names }, Some(File { fd })))
+    }
+
+    /// Opens what is at the name, which keeps its blocks as long as the descriptor is open.
+    pub(crate) fn pin(&self, name: &OsStr) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        retry(|| fs::openat(self, name, flags, Mode::empty())).ok()
+    }
+
+    /// The attributes of a file, and whether these are all.
+    fn xattrs_at(&self, fd: &OwnedFd, name: &OsStr, stat: &Stat) -> io::Result<(Xattrs, bool)> {
+        let by_proc = proc_path(fd.as_fd());
+        match read_names(|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
+            Ok(names) => read_all(names, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
+            Err(e) if is_not_found(&e) => self.xattrs_without_proc(name, stat.id),
+            Err(e) => read_acl(&e, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
+        }
+    }
+
+    fn xattrs_without_proc(&self, name: &OsStr, id: FileId) -> io::Result<(Xattrs, bool)> {
+        match self.open_file(name) {
+            Ok(file) if file.stat()?.id == id => match file.xattr_names() {
+                Ok(names) => read_all(names, |name, buffer| fs::fgetxattr(&file, name, buffer)),
+                Err(e) => read_acl(&e, |name, buffer| fs::fgetxattr(&file, name, buffer)),
+            },
+            // Replaced meanwhile, or not readable: nothing that could be kept.
+            _ => Ok((Vec::new(), false)),
+        }
+    }
+}

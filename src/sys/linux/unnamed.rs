@@ -1,0 +1,83 @@
+//! Files without a name, and how they get one.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+
+use crate::sys::unix::{is_not_found, retry_naming};
+use crate::sys::{Dir, File, Stat};
+
+pub(in crate::sys) fn create_unnamed(dir: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    fs::openat(dir, c".", flags, Mode::from_raw_mode(mode))
+}
+
+impl File {
+    /// Gives an unnamed file its name, unless something has it.
+    pub(crate) fn link_as(&self, dir: &Dir, name: &OsStr) -> io::Result<()> {
+        let by_descriptor = || fs::linkat(self, c"", dir, name, AtFlags::EMPTY_PATH).map_err(io::Error::from);
+        let by_proc = || {
+            let path = proc_path(self.as_fd());
+            fs::linkat(fs::CWD, path, dir, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+        };
+        #[cfg(feature = "crash_testing")]
+        if crate::sys::recorder::refuses_links_by_descriptor() {
+            return Err(rustix::io::Errno::NOENT.into());
+        }
+        record_once!(
+            Op::LinkUnnamed { file: self, dir, name },
+            retry_naming(|| {
+                if LINKS_BY_PROC.load(Ordering::Relaxed) {
+                    return by_proc().or_else(|e| if is_not_found(&e) { by_descriptor() } else { Err(e) });
+                }
+                match by_descriptor() {
+                    // The kernel (before 6.10) allows no link by descriptor, or the directory is gone.
+                    Err(e) if is_not_found(&e) => {
+                        by_proc().inspect(|()| LINKS_BY_PROC.store(true, Ordering::Relaxed))
+                    }
+                    linked => linked,
+                }
+            })
+        )
+    }
+}
+
+/// A link by descriptor was refused, and one by `/proc` was not: so it will be the next time.
+static LINKS_BY_PROC: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// Mounts on which an unnamed file was refused a name, by device and mount.
+static REFUSED: Mutex<Vec<(u64, Option<u64>)>> = Mutex::new(Vec::new());
+
+/// As many as anybody saves to; of more, the oldest are forgotten, and tried again.
+const MOST_REFUSED: usize = 64;
+
+/// Was an unnamed file refused a name before, on the mount of the file that `stat` is of?
+pub(crate) fn is_known_to_refuse_links(stat: &Stat) -> bool {
+    #[cfg(feature = "crash_testing")]
+    if crate::sys::recorder::current().is_some() {
+        // What a session pretends is not remembered.
+        return false;
+    }
+    let refused = REFUSED.lock().unwrap_or_else(|broken| broken.into_inner());
+    refused.contains(&(stat.id.dev, stat.mount))
+}
+
+/// Lets the next save on this mount begin with a named file.
+pub(crate) fn remember_refused_link(stat: &Stat) {
+    if is_known_to_refuse_links(stat) {
+        return;
+    }
+    let mut refused = REFUSED.lock().unwrap_or_else(|broken| broken.into_inner());
+    if refused.len() == MOST_REFUSED {
+        refused.remove(0);
+    }
+    refused.push((stat.id.dev, stat.mount));
+}

@@ -1,0 +1,126 @@
+//! Platforms other than Linux: the calls that they lack, and the journals that nothing is known of.
+
+use std::ffi::OsStr;
+use std::io;
+
+use super::{Dir, DirNature, File, FileId, FsKind, Stat, TargetMeta};
+
+/// There is no call that makes a whole file system durable and reports what went wrong.
+pub(crate) fn syncfs_is_reliable(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
+/// No file system is known to sync files faster one after the other.
+pub(crate) fn syncs_in_turn(_kind: FsKind) -> bool {
+    false
+}
+
+/// There is no call that could be enough.
+pub(crate) fn syncfs_is_enough(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
+/// The backlog doesn't matter, for no file system is synced as a whole.
+pub(crate) fn dirty_backlog_is_small(_files: usize) -> bool {
+    false
+}
+
+/// There is no such call, and nobody asks for it after [`syncfs_is_reliable`].
+pub(crate) fn sync_file_system(_dir: &Dir) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Dir {
+    /// There is no way to ask for more than the system remembers.
+    pub(crate) fn stat_now(&self, name: &OsStr) -> io::Result<Stat> {
+        self.stat_at(name)
+    }
+
+    /// Nothing of the kind is known elsewhere.
+    pub(crate) fn nature(&self) -> io::Result<DirNature> {
+        Ok(DirNature::default())
+    }
+
+    /// There are no such flags.
+    pub(crate) fn keep_flags_of(&self, _other: &Dir) -> bool {
+        true
+    }
+
+    /// No file's blocks are known to need holding.
+    pub(crate) fn pin(&self, _name: &OsStr) -> Option<()> {
+        None
+    }
+
+    /// As [`Dir::lookup`]. The handle is none. On macOS none is needed: no file system there gives the blocks
+    /// of a replaced file away early. On Windows it would be in the way of the rename.
+    pub(crate) fn lookup_pinned(
+        &self,
+        name: &OsStr,
+        with_xattrs: bool,
+    ) -> io::Result<(TargetMeta, Option<File>)> {
+        Ok((self.lookup(name, with_xattrs)?, None))
+    }
+}
+
+impl File {
+    /// There is no unnamed file to be linked.
+    pub(crate) fn link_as(&self, _dir: &Dir, _name: &OsStr) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// No room can be reserved: a full disk is told by the write.
+    pub(crate) fn reserve(&self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// There is no call that starts the writing of a range.
+    pub(crate) fn begin_write_out(&self) {}
+
+    /// There is nothing to wait for: no writing was started.
+    pub(crate) fn write_out(&self, _offset: u64, _len: u64, _wait: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// An empty file can't share the content of another. On macOS only a new file can, by `fclonefileat`.
+    pub(crate) fn share_content_of(&self, _other: &File) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// The number of a file that it still has after a crash.
+pub(crate) fn lasting_ino(id: FileId) -> u64 {
+    id.ino
+}
+
+/// No mount refuses links of unnamed files, for there are none.
+pub(crate) fn is_known_to_refuse_links(_stat: &Stat) -> bool {
+    true
+}
+
+/// There is nothing to remember: [`is_known_to_refuse_links`] knows it already.
+pub(crate) fn remember_refused_link(_stat: &Stat) {}
+
+/// No file system is known to give blocks away early.
+pub(crate) fn may_free_blocks_early(_kind: FsKind) -> bool {
+    false
+}
+
+/// No file system is known to give blocks away before the rename is durable.
+pub(crate) fn frees_blocks_early(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
+/// No journal is known to be totally ordered.
+pub(crate) fn has_ordered_journal(_kind: FsKind, _stat: &Stat) -> bool {
+    false
+}
+
+/// On Windows it is a file; macOS has local disks mostly, and no way to tell for the others.
+pub(crate) fn shares_locks_of_dirs(_dir: &crate::sys::Dir) -> bool {
+    true
+}
+
+/// Windows locks a directory by another handle, and macOS was not tried.
+pub(crate) fn holds_dirs_by_their_locks(_dir: &Dir) -> bool {
+    false
+}

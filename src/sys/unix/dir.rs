@@ -1,0 +1,299 @@
+//! Directories: what is opened, created, renamed, removed and synced in them.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+
+use super::errors::{cannot_sync, is_not_found, knows_the_flag, may_not_change};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::errors::{knows_no_such_call, may_not_be_read};
+use super::{File, kind_of, mode_of, retry, retry_naming};
+use crate::sys::{
+    Kind, RenameFlags, Stat, cannot_be_unnamed, create_unnamed, renameat_with, stat_fd, stat_path,
+    sync_dir_fd,
+};
+
+/// An open directory; everything happens relative to one.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    fd: OwnedFd,
+    /// False if it may not be opened for reading; then it can't be synced or listed either.
+    syncable: bool,
+}
+
+impl Dir {
+    /// Opens a directory by its path; the empty path is the current directory.
+    pub(crate) fn open(path: &Path) -> io::Result<Dir> {
+        Dir::open_from(fs::CWD, path)
+    }
+
+    /// Opens a directory by its path relative to this one.
+    pub(crate) fn open_at(&self, path: &Path) -> io::Result<Dir> {
+        Dir::open_from(self.fd.as_fd(), path)
+    }
+
+    fn open_from(at: BorrowedFd<'_>, path: &Path) -> io::Result<Dir> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match retry(|| fs::openat(at, path, flags | OFlags::RDONLY, Mode::empty())) {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Err(e) if may_not_be_read(&e) => {
+                let fd = retry(|| fs::openat(at, path, flags | OFlags::PATH, Mode::empty()))?;
+                Ok(Dir { fd, syncable: false })
+            }
+            opened => Ok(Dir { fd: opened?, syncable: true }),
+        }
+    }
+
+    /// The same. Nobody who has a file open is in the way of anything here.
+    pub(crate) fn with_patience(self, _patience: Option<Duration>) -> Dir {
+        self
+    }
+
+    /// Opens a directory for reading, by a name that is no link.
+    pub(super) fn open_exact(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Dir { fd: retry(|| fs::openat(at, name, flags, Mode::empty()))?, syncable: true })
+    }
+
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        stat_fd(self.fd.as_fd())
+    }
+
+    pub(crate) fn stat_at(&self, name: &OsStr) -> io::Result<Stat> {
+        stat_path(self.fd.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Follows a name to what it leads to in the end.
+    pub(crate) fn stat_through(&self, path: &OsStr) -> io::Result<Stat> {
+        stat_path(self.fd.as_fd(), path, AtFlags::empty())
+    }
+
+    pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {
+        let target = retry(|| fs::readlinkat(&self.fd, name, Vec::new()))?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    /// Opens a file for reading, without following a link at its name.
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(File { fd: retry(|| fs::openat(&self.fd, name, flags, Mode::empty()))? })
+    }
+
+    /// Opens a file for writing, without following a link at its name.
+    pub(crate) fn open_file_to_write(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(File { fd: retry(|| fs::openat(&self.fd, name, flags, Mode::empty()))? })
+    }
+
+    /// Opens a directory below this one without following a link anywhere on the way.
+    pub(crate) fn open_beneath(&self, path: &Path) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        match retry(|| {
+            let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+            fs::openat2(&self.fd, path, flags, Mode::empty(), within)
+        }) {
+            Err(e) if knows_no_such_call(&e) => {}
+            opened => return Ok(Dir { fd: opened?, syncable: true }),
+        }
+        let mut fd = retry(|| fs::openat(&self.fd, c".", flags, Mode::empty()))?;
+        for part in path.components() {
+            fd = retry(|| fs::openat(&fd, part.as_os_str(), flags, Mode::empty()))?;
+        }
+        Ok(Dir { fd, syncable: true })
+    }
+
+    /// The same, if nothing is mounted at it or on the way there: else the error is `EXDEV`. What is mounted
+    /// there is not asked anything.
+    pub(crate) fn open_on_this_mount(&self, path: &Path) -> io::Result<Dir> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+            let within = within | fs::ResolveFlags::NO_XDEV;
+            match retry(|| fs::openat2(&self.fd, path, flags, Mode::empty(), within)) {
+                Err(e) if knows_no_such_call(&e) => {}
+                opened => return Ok(Dir { fd: opened?, syncable: true }),
+            }
+        }
+        let dir = self.open_beneath(path)?;
+        let (here, there) = (self.stat()?, dir.stat()?);
+        let is_same = here.id.dev == there.id.dev && here.mount == there.mount;
+        if is_same { Ok(dir) } else { Err(rustix::io::Errno::XDEV.into()) }
+    }
+
+    /// Some file systems (exfat-fuse) say `ENOENT` of a name that they don't take. Where this directory is there,
+    /// and so is what was to get the name, nothing else can be meant: then it is `EINVAL`, as others say.
+    fn refused_name(&self, e: io::Error, from: Option<(&Dir, &OsStr)>) -> io::Error {
+        let is_here = || self.stat().is_ok_and(|found| found.nlink > 0);
+        let is_there = || from.is_none_or(|(dir, name)| dir.stat_at(name).is_ok());
+        if is_not_found(&e) && is_here() && is_there() { rustix::io::Errno::INVAL.into() } else { e }
+    }
+
+    /// Creates a file that has no name yet; none where the file system can't.
+    pub(crate) fn create_unnamed(&self, mode: u32) -> io::Result<Option<File>> {
+        match record!(Op::CreateUnnamed { dir: self, mode }, create_unnamed(self.fd.as_fd(), mode)) {
+            Err(e) if cannot_be_unnamed(&e) => Ok(None),
+            created => Ok(Some(File { fd: created? })),
+        }
+    }
+
+    /// Creates a file under a name that nothing has, not even a dangling link.
+    pub(crate) fn create_new(&self, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = record!(Op::Create { dir: self, name }, fs::openat(&self.fd, name, flags, mode_of(mode)));
+        Ok(File { fd: fd.map_err(|e| self.refused_name(e, None))? })
+    }
+
+    pub(crate) fn mkdir(&self, name: &OsStr, mode: u32) -> io::Result<()> {
+        record!(Op::Mkdir { dir: self, name }, fs::mkdirat(&self.fd, name, mode_of(mode)))
+            .map_err(|e| self.refused_name(e, None))
+    }
+
+    /// Renames within this directory, replacing what is at `to`.
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_into(from, self, to)
+    }
+
+    /// Renames within this directory unless something is at `to`.
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_new_into(from, self, to)
+    }
+
+    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.link_into(from, self, to)
+    }
+
+    pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        record!(Op::Unlink { dir: self, name }, fs::unlinkat(&self.fd, name, AtFlags::empty()))
+    }
+
+    /// A directory whose own name can't be made durable, and so nothing in it.
+    pub(crate) fn without_dir_sync(self) -> Dir {
+        Dir { syncable: false, ..self }
+    }
+
+    /// Says whether `sync` has a chance.
+    pub(crate) fn can_be_synced(&self) -> bool {
+        self.syncable
+    }
+
+    /// Makes this directory's entries durable. False where the file system can't do that, or
+    /// the directory may not be opened for reading.
+    pub(crate) fn sync(&self) -> io::Result<bool> {
+        if !self.syncable {
+            return Ok(false);
+        }
+        match record!(Op::SyncDir { dir: self }, sync_dir_fd(self.fd.as_fd())) {
+            Err(e) if cannot_sync(&e) => Ok(false),
+            synced => synced.map(|()| true),
+        }
+    }
+
+    /// The names in this directory, in the order the system gives them, and what each is where
+    /// the file system says so without another call.
+    pub(crate) fn entries(&self) -> io::Result<impl Iterator<Item = io::Result<(OsString, Option<Kind>)>>> {
+        let entries = retry(|| fs::Dir::read_from(&self.fd))?;
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) => {
+                let name = entry.file_name().to_bytes();
+                let dots = name == b"." || name == b"..";
+                (!dots).then(|| Ok((OsStr::from_bytes(name).to_owned(), kind_of(entry.file_type()))))
+            }
+            Err(e) => Some(Err(e.into())),
+        }))
+    }
+
+    /// Renames into another directory, replacing what is at `to`.
+    pub(crate) fn rename_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        record_once!(
+            Op::Rename { dir: self, from, to_dir, to },
+            retry_naming(|| fs::renameat(self, from, to_dir, to))
+        )
+        .map_err(|e| to_dir.refused_name(e, Some((self, from))))
+    }
+
+    /// Renames into another directory, unless something is at `to`.
+    pub(crate) fn rename_new_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        record_once!(
+            Op::RenameNew { dir: self, from, to_dir, to },
+            retry_naming(|| renameat_with(self, from, to_dir, to, RenameFlags::NOREPLACE))
+        )
+        .map_err(|e| to_dir.refused_name(e, Some((self, from))))
+    }
+
+    /// A second name for a file, in another directory.
+    pub(crate) fn link_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
+        record_once!(
+            Op::Link { dir: self, from, to_dir, to },
+            retry_naming(|| fs::linkat(self, from, to_dir, to, AtFlags::empty()))
+        )
+        .map_err(|e| to_dir.refused_name(e, Some((self, from))))
+    }
+
+    /// Opens a directory in this one, not through a link.
+    pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
+        Dir::open_exact(self.as_fd(), name)
+    }
+
+    /// Fails if the caller may not create and remove names here.
+    pub(crate) fn may_change(&self) -> io::Result<()> {
+        let access = fs::Access::WRITE_OK.union(fs::Access::EXEC_OK);
+        // Android can't be asked on behalf of the effective user, who is the real one there.
+        #[cfg(target_os = "android")]
+        let as_whom = AtFlags::empty();
+        #[cfg(not(target_os = "android"))]
+        let as_whom = AtFlags::EACCESS;
+        match retry(|| fs::accessat(self, c".", access, as_whom)) {
+            Err(e) if may_not_change(&e) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
+        record!(Op::SetDirMode { dir: self, mode }, fs::fchmod(self, mode_of(mode)))
+    }
+
+    /// Adds permission bits to a directory that can't be opened for lack of them.
+    pub(crate) fn add_mode(&self, name: &OsStr, bits: u32) -> io::Result<()> {
+        let stat = self.stat_at(name)?;
+        if stat.kind != Kind::Dir {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let mode = mode_of(stat.mode | bits);
+        retry(|| fs::chmodat(self, name, mode, AtFlags::empty()))
+    }
+
+    pub(crate) fn rmdir(&self, name: &OsStr) -> io::Result<()> {
+        record!(Op::Rmdir { dir: self, name }, fs::unlinkat(self, name, AtFlags::REMOVEDIR))
+    }
+
+    /// Do kernel and mount let names be exchanged at all? Asked with two names that don't exist:
+    /// the answer comes before the file system is asked, which may refuse all the same.
+    pub(crate) fn may_exchange(&self, absent: &OsStr, other: &OsStr) -> bool {
+        retry(|| renameat_with(self, absent, self, other, RenameFlags::EXCHANGE))
+            .is_err_and(|e| knows_the_flag(&e))
+    }
+
+    /// Exchanges two names of this directory.
+    pub(crate) fn try_exchange(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        // The call is not repeated after a signal: a second exchange would undo a first one that was carried
+        // out.
+        record_once!(
+            Op::Exchange { dir: self, from, to_dir: self, to },
+            renameat_with(self, from, self, to, RenameFlags::EXCHANGE).map_err(io::Error::from)
+        )
+    }
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

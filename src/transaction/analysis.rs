@@ -1,0 +1,332 @@
+//! What is to be done about the record of a transaction that a crash left, judged by what is there.
+//!
+//! First each change is judged by itself, by what stands at its target and what is staged for it:
+//!
+//! | at the target | the change removes it | it puts a file there, whose staged content is whole | damaged | missing |
+//! | --- | --- | --- | --- | --- |
+//! | the new content | - | `Done` | `Done` | `Done` |
+//! | nothing | `Done` | `Ready` | `Damaged` | `Lost` |
+//! | what the record expects | `Ready` | `Ready` | `Damaged` | `Missing` |
+//! | anything else, or its directory is gone | `Later` | `Later` | `Later` | `Later` |
+//!
+//! `Later` was saved after the crash, by whatever program: it is never touched. What the record expects is told
+//! exactly: the same inode, size and time of last change. A restored backup has an old time, and a file system
+//! gives the inode of a deleted file to the next one; but not all three are the same again.
+//!
+//! Then all are judged together. A change can only have been carried out if the record was durable, and then
+//! all that was staged was durable, too, and stays until everything is carried out. So if any new content is
+//! in place, content that is nowhere was deleted later; if none is, the commit point was never reached.
+//!
+//! | the changes | what is done |
+//! | --- | --- |
+//! | any is `Damaged` | [`Quarantine`](RecoveryAction::Quarantine) |
+//! | any is `Missing`, and some file was put | `Quarantine` |
+//! | any is `Missing` or `Lost`, and no file was put | [`RollBack`](RecoveryAction::RollBack) |
+//! | else | [`Redo`](RecoveryAction::Redo) of those that are `Ready` |
+//!
+//! **In a copy** of the tree (the record or the stage has another inode than the record says: a backup that was
+//! restored, a tree that was copied, a file system that numbers inodes anew) inodes tell nothing. There a target
+//! holds the new content if size and checksum say so, and is what the record expects if size and time are; that
+//! nothing is there is expected only if nothing was, or if it was to be removed. Nobody knows what else happened to a copy, so
+//! that less is enough to leave it to a person:
+//!
+//! | the changes | what is done |
+//! | --- | --- |
+//! | all are `Done` or `Ready` | `Redo` |
+//! | all are `Ready`, `Missing` or `Lost` | `RollBack` |
+//! | else | `Quarantine` |
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::atomic::content::ContentId;
+use crate::journal::checksum::checksum;
+use crate::names::name_of;
+use crate::remnant::trust::{Found, Level, Trust, absent};
+use crate::sys::{self, Dir, File, Fingerprint, Kind};
+use crate::transaction::dirs_below::DirCache;
+use crate::transaction::record::{Action, Change, TransactionRecord};
+
+/// What to do about a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecoveryAction {
+    /// Carry out what is left of it.
+    Redo(TransactionRecord, Vec<Rest>),
+    /// Its commit point was never reached.
+    RollBack(TransactionRecord),
+    /// It can't be squared with what is there.
+    Quarantine,
+    /// Somebody else can have changed what it has staged.
+    Distrust,
+}
+
+/// Whether a change is still to be carried out, and over what: anything else that stands there by then was
+/// saved a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Nothing,
+    Over(Option<Fingerprint>),
+}
+
+/// What a change has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// To be done, over what is there now.
+    Ready(Option<Fingerprint>),
+    Done,
+    /// Something else was saved there since, or its directory is gone.
+    Later,
+    /// Neither the staged content is there, nor anything at its target.
+    Lost,
+    /// The staged content isn't there, and what it was to replace is.
+    Missing,
+    /// The staged content is not what the record says.
+    Damaged,
+}
+
+/// What stands at a target.
+enum Observed {
+    NewContent,
+    Expected(Option<Fingerprint>),
+    Other,
+}
+
+/// What is staged for a target.
+enum Staged {
+    Whole,
+    Damaged,
+    Missing,
+}
+
+/// `own_ino` is the inode of the file that the record is in, `recorded_ino` the one that it says.
+///
+/// The second part is the directory with what is staged, as it was judged: whoever goes on uses this one,
+/// and not what has its name by then.
+pub(crate) fn analyse(
+    root: &Arc<Dir>,
+    trust: &Trust<'_>,
+    record: TransactionRecord,
+    (own_ino, recorded_ino): (u64, u64),
+) -> io::Result<(RecoveryAction, Option<Dir>)> {
+    let stage = match record.stage.is_empty() {
+        true => Found::Absent,
+        false => trust.open_dir(&record.stage, Level::Obeyed)?,
+    };
+    let stage = match stage {
+        Found::Absent => None,
+        Found::Trusted(stage) => Some(stage),
+        Found::Untrusted => return Ok((RecoveryAction::Distrust, None)),
+    };
+    let dirs = record.dirs.iter().map(PathBuf::as_path).collect();
+    let is_copy = own_ino != recorded_ino || is_stage_a_copy(stage.as_ref(), &record)?;
+    let mut analysis = Analysis { stage: stage.as_ref(), dirs, is_copy, below: DirCache::new(root) };
+    let statuses: io::Result<Vec<Status>> =
+        record.changes.iter().map(|change| analysis.status(change)).collect();
+    let statuses = statuses?;
+    let was_put = |(change, status): (&Change, &Status)| {
+        matches!(change.action, Action::Put { .. }) && *status == Status::Done
+    };
+    let some_put = record.changes.iter().zip(&statuses).any(was_put);
+    let action = match if is_copy { judge_copy(&statuses) } else { judge(&statuses, some_put) } {
+        Judged::Redo => RecoveryAction::Redo(record, statuses.into_iter().map(Status::rest).collect()),
+        Judged::RollBack => RecoveryAction::RollBack(record),
+        Judged::Quarantine => RecoveryAction::Quarantine,
+    };
+    Ok((action, stage))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    Redo,
+    RollBack,
+    Quarantine,
+}
+
+/// The second table.
+fn judge(statuses: &[Status], some_put: bool) -> Judged {
+    let any = |wanted: Status| statuses.contains(&wanted);
+    match (any(Status::Damaged), any(Status::Missing), any(Status::Lost)) {
+        (true, _, _) => Judged::Quarantine,
+        (_, true, _) if some_put => Judged::Quarantine,
+        (_, true, _) => Judged::RollBack,
+        (_, _, true) if !some_put => Judged::RollBack,
+        _ => Judged::Redo,
+    }
+}
+
+/// The third table.
+fn judge_copy(statuses: &[Status]) -> Judged {
+    use Status::{Done, Lost, Missing, Ready};
+    if statuses.iter().all(|status| matches!(status, Done | Ready(_))) {
+        return Judged::Redo;
+    }
+    let none_done = statuses.iter().all(|status| matches!(status, Ready(_) | Missing | Lost));
+    if none_done { Judged::RollBack } else { Judged::Quarantine }
+}
+
+impl Status {
+    fn rest(self) -> Rest {
+        match self {
+            Status::Ready(over) => Rest::Over(over),
+            _ => Rest::Nothing,
+        }
+    }
+}
+
+/// The record may have been given its old inode number by chance. So each staged file is looked at, too: that all of
+/// them have theirs by chance is most unlikely.
+fn is_stage_a_copy(stage: Option<&Dir>, record: &TransactionRecord) -> io::Result<bool> {
+    let Some(stage) = stage else { return Ok(false) };
+    for change in &record.changes {
+        let Action::Put { number, content } = &change.action else { continue };
+        if absent(sys::fingerprint(stage, &name_of(*number)))?.is_some_and(|found| found.ino != content.ino) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+struct Analysis<'a> {
+    stage: Option<&'a Dir>,
+    /// Directories that the record creates.
+    dirs: HashSet<&'a Path>,
+    is_copy: bool,
+    below: DirCache,
+}
+
+impl Analysis<'_> {
+    /// The first table.
+    fn status(&mut self, change: &Change) -> io::Result<Status> {
+        let observed = self.observe(change)?;
+        let Action::Put { number, content } = &change.action else {
+            return Ok(match observed {
+                Observed::Expected(None) => Status::Done,
+                Observed::Expected(Some(now)) => Status::Ready(Some(now)),
+                Observed::NewContent | Observed::Other => Status::Later,
+            });
+        };
+        let now = match observed {
+            Observed::NewContent => return Ok(Status::Done),
+            Observed::Other => return Ok(Status::Later),
+            Observed::Expected(now) => now,
+        };
+        Ok(match (self.staged(*number, content)?, now) {
+            (Staged::Whole, now) => Status::Ready(now),
+            (Staged::Damaged, _) => Status::Damaged,
+            (Staged::Missing, Some(_)) => Status::Missing,
+            (Staged::Missing, None) => Status::Lost,
+        })
+    }
+
+    fn observe(&mut self, change: &Change) -> io::Result<Observed> {
+        let (dir, name) = match self.below.parent_of(&change.path) {
+            Ok(found) => found,
+            Err(e) if sys::is_gone(&e) => {
+                let will_be_made = self.can_make_parent_of(&change.path)?;
+                return Ok(if will_be_made { Observed::Expected(None) } else { Observed::Other });
+            }
+            Err(e) => return Err(e),
+        };
+        let now = absent(sys::fingerprint(&dir, name))?;
+        if let (Some(now), Action::Put { content, .. }) = (now, &change.action) {
+            let is_it = match self.is_copy {
+                // Where nothing could be moved, it is a copy.
+                false if now.ino == content.ino => true,
+                false if Some(now) == change.before => false,
+                _ => now.size == content.size && is_content(dir.open_file(name), content)?,
+            };
+            if is_it {
+                return Ok(Observed::NewContent);
+            }
+        }
+        let is_expected = match (now, change.before) {
+            // What was deleted is put back, but not in a copy, which may never have had it.
+            (None, before) => !self.is_copy || before.is_none() || matches!(change.action, Action::Remove),
+            (Some(_), None) => false,
+            // Of the directory itself no change is ever made.
+            (Some(now), Some(before)) => {
+                let before = if self.is_copy { Fingerprint { ino: now.ino, ..before } } else { before };
+                now == before
+            }
+        };
+        Ok(if is_expected { Observed::Expected(now) } else { Observed::Other })
+    }
+
+    /// Is its directory, as far as it is missing, one that the record creates?
+    fn can_make_parent_of(&mut self, path: &Path) -> io::Result<bool> {
+        for dir in path.ancestors().skip(1) {
+            match self.below.dir(dir) {
+                Err(e) if sys::is_not_found(&e) => {}
+                Err(e) if sys::is_gone(&e) => return Ok(false),
+                opened => return opened.map(|_| true),
+            }
+            if !self.dirs.contains(dir) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    fn staged(&self, number: u64, content: &ContentId) -> io::Result<Staged> {
+        let Some(stage) = self.stage else { return Ok(Staged::Missing) };
+        let Some(file) = absent(stage.open_file(&name_of(number)))? else { return Ok(Staged::Missing) };
+        Ok(if is_content(Ok(file), content)? { Staged::Whole } else { Staged::Damaged })
+    }
+}
+
+/// Whether this file has that content. One that may not be read hasn't, as far as anybody can tell.
+fn is_content(file: io::Result<File>, content: &ContentId) -> io::Result<bool> {
+    let file = match file {
+        Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) => return Ok(false),
+        opened => opened?,
+    };
+    let stat = file.stat()?;
+    Ok(stat.kind == Kind::File && stat.size == content.size && checksum(&file)? == content.sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Judged::{Quarantine, Redo, RollBack};
+    use super::Status::{Damaged, Done, Later, Lost, Missing, Ready};
+    use super::*;
+
+    const READY: Status = Ready(None);
+
+    #[test]
+    fn at_home_what_is_in_place_proves_the_commit_point() {
+        for (statuses, some_put, expected) in [
+            (&[READY, READY][..], false, Redo),
+            (&[READY, Done], true, Redo),
+            (&[Done, Done], true, Redo),
+            (&[Later, READY], false, Redo),
+            (&[Done, Lost], true, Redo),
+            (&[Done, Lost], false, RollBack),
+            (&[READY, Lost], false, RollBack),
+            (&[READY, Missing], false, RollBack),
+            (&[Done, Missing], true, Quarantine),
+            (&[READY, Damaged], false, Quarantine),
+            (&[Done, Damaged], true, Quarantine),
+        ] {
+            assert_eq!(judge(statuses, some_put), expected, "{statuses:?}, {some_put}");
+        }
+    }
+
+    #[test]
+    fn in_a_copy_nothing_is_done_that_is_not_certain() {
+        for (statuses, expected) in [
+            (&[READY, READY][..], Redo),
+            (&[READY, Done], Redo),
+            (&[READY, Missing], RollBack),
+            (&[Lost, Missing], RollBack),
+            (&[Done, Missing], Quarantine),
+            (&[Done, Lost], Quarantine),
+            (&[READY, Later], Quarantine),
+            (&[Done, Later], Quarantine),
+            (&[READY, Damaged], Quarantine),
+        ] {
+            assert_eq!(judge_copy(statuses), expected, "{statuses:?}");
+        }
+    }
+}

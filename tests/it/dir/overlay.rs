@@ -1,0 +1,176 @@
+//! Goal: directories that can't be exchanged are swapped all the same, and a crash in the middle
+//! is put right. Method: an overlay, whose lower layer gives directories that can't be renamed, and
+//! strace, which takes the exchange away; a child is killed at each system call of a commit.
+
+use std::path::{Path, PathBuf};
+
+use durafile::{AtomicDir, Carry, DirOptions, DirSnapshot, ErrorKind, recover};
+use fs_err as fs;
+
+use crate::support::strace::{self, Call, Trace, traced};
+use crate::support::{chmod, in_private_mounts, is_root, job, long, mode, names, refused, skip, this_test};
+
+/// Mounts an overlay at `$DIR/mnt` with a directory in its lower layer.
+const OVERLAY: &str = "cd \"$DIR\"; mkdir mnt layers; mount -t tmpfs tmpfs layers
+    mkdir -p layers/lower/talk/files layers/upper layers/work
+    echo -n old >layers/lower/talk/metadata; echo -n mine >layers/lower/talk/files/mine
+    chmod 750 layers/lower/talk; ln -s files/mine layers/lower/talk/link
+    mount -t overlay -o lowerdir=layers/lower,upperdir=layers/upper,workdir=layers/work overlay mnt";
+
+fn update(options: &DirOptions, target: &Path, text: &str) -> durafile::Result<durafile::Committed> {
+    let mut next = options.update(target)?;
+    next.write("metadata", text)?;
+    next.commit()
+}
+
+#[track_caller]
+fn holds(target: &Path, text: &str) {
+    assert_eq!(fs::read_to_string(target.join("metadata")).unwrap(), text);
+    assert_eq!(fs::read_to_string(target.join("files/mine")).unwrap(), "mine");
+    assert_eq!(names(target), ["files", "link", "metadata"]);
+    assert_eq!(fs::read_link(target.join("link")).unwrap(), Path::new("files/mine"));
+    assert_eq!(mode(target), 0o750);
+}
+
+fn may_mount() -> bool {
+    if !is_root() {
+        skip("only root can mount an overlay");
+    }
+    is_root()
+}
+
+#[test]
+fn a_directory_of_an_overlays_lower_layer_is_replaced() {
+    if !may_mount() {
+        return;
+    }
+    in_private_mounts(&this_test!(), OVERLAY, |home| {
+        let (mount, target) = (home.join("mnt"), home.join("mnt/talk"));
+        let options = DirOptions::new();
+        refused(update(&options.clone().allow_fallback(false), &target, "new"), ErrorKind::Unsupported);
+        holds(&target, "old");
+        assert_eq!(names(&mount), ["talk"]);
+        // What is read can't be kept aside here.
+        let snapshot = DirSnapshot::open(&target).unwrap();
+        refused(update(&options, &target, "new"), ErrorKind::Locked);
+        assert_eq!(snapshot.read("metadata").unwrap(), b"old");
+        assert_eq!(names(&mount), ["talk"]);
+        drop(snapshot);
+        for (carry, text) in [(Carry::HardLink, "1"), (Carry::Copy, "2"), (Carry::HardLink, "3")] {
+            update(&options.clone().carry(carry), &target, text).unwrap();
+            holds(&target, text);
+            assert_eq!(names(&mount), ["talk"]);
+        }
+        // From then on it lies in the upper layer, and is exchanged.
+        let snapshot = DirSnapshot::open(&target).unwrap();
+        update(&options.allow_fallback(false), &target, "4").unwrap();
+        assert_eq!(snapshot.read("metadata").unwrap(), b"3");
+        assert_eq!(fs::read_to_string(home.join("layers/lower/talk/metadata")).unwrap(), "old");
+    });
+}
+
+/// A commit in the child, at the first argument's way of carrying over.
+fn commit(home: &Path, case: &str) {
+    let target = target(home);
+    if !home.join("mnt").exists() {
+        prepare(&target);
+    }
+    // Warms up the library's probes.
+    AtomicDir::create(target.with_file_name("beside")).unwrap().discard().unwrap();
+    let carry = if case == "link" { Carry::HardLink } else { Carry::Copy };
+    // One after the other, so that all is done by this thread, which strace counts.
+    let options = DirOptions::new().carry(carry).sync(durafile::SyncStrategy::PerFile);
+    traced(|| update(&options, &target, "new"));
+}
+
+fn target(home: &Path) -> PathBuf {
+    let mount = home.join("mnt");
+    if mount.exists() { mount.join("talk") } else { home.join("talk") }
+}
+
+fn prepare(target: &Path) {
+    fs::create_dir_all(target.join("files")).unwrap();
+    fs::write(target.join("metadata"), "old").unwrap();
+    fs::write(target.join("files/mine"), "mine").unwrap();
+    std::os::unix::fs::symlink("files/mine", target.join("link")).unwrap();
+    chmod(target, 0o750);
+}
+
+fn inject(call: &Call, what: &str) -> String {
+    format!("inject={}:{what}:when={}", call.name, call.nth)
+}
+
+/// Kills the child at each call of the commit; what it leaves is put right by a recovery, or by the
+/// next writer.
+///
+/// None in the child.
+fn kill_everywhere(test: &str, case: &str, faults: &[&str], skipped: &str) -> Option<()> {
+    let whole = strace::run(test, case, faults, &commit)?;
+    assert!(whole.outcome.as_ref().unwrap().starts_with("Ok"), "{whole:#?}");
+    holds(&target(whole.path()), "new");
+    let (mut old, mut new) = (0, 0);
+    // It only looks, and the main thread makes such a call at its start.
+    let may_be_killed = |call: &&Call| call.name != skipped && call.name != "newfstatat";
+    for call in long::each(3, whole.calls.iter().filter(may_be_killed), "system calls") {
+        let kill = inject(call, "signal=KILL");
+        let options: Vec<&str> = faults.iter().copied().chain(["-e", &kill]).collect();
+        let killed = strace::run(test, case, &options, &commit)?;
+        let at = format!("killed at {} {}", call.short(), call.nth);
+        assert_eq!(killed.outcome, None, "{at}");
+        match settle(&killed, old + new) {
+            true => new += 1,
+            false => {
+                assert_eq!(new, 0, "{at}: the old version came back");
+                old += 1;
+            }
+        }
+    }
+    assert!(old > 5 && new > 0, "{old} old, {new} new");
+    Some(())
+}
+
+/// Whether the new version is there then.
+fn settle(killed: &Trace, number: usize) -> bool {
+    let target = target(killed.path());
+    if number % 2 == 0 {
+        let recovery = recover(killed.path()).unwrap();
+        assert!(recovery.quarantined().is_empty() && recovery.in_use().is_empty(), "{recovery:?}");
+        assert!(recover(killed.path()).unwrap().is_clean());
+    } else {
+        AtomicDir::update(&target).unwrap().commit().unwrap();
+        let _ = recover(killed.path()).unwrap();
+    }
+    let is_new = fs::read_to_string(target.join("metadata")).unwrap() == "new";
+    holds(&target, if is_new { "new" } else { "old" });
+    assert_eq!(names(killed.path()), ["talk"]);
+    is_new
+}
+
+#[test]
+fn a_commit_killed_at_any_system_call_leaves_old_or_new() {
+    let test = this_test!();
+    if job(&test).is_some() || strace::works() {
+        let _ = ["copy", "link"].into_iter().try_for_each(|case| kill_everywhere(&test, case, &[], ""));
+    }
+}
+
+#[test]
+fn a_commit_without_the_exchange_killed_at_any_system_call_is_put_right() {
+    let test = this_test!();
+    if job(&test).is_some() || strace::works() {
+        // One rule for each system call: this one can't be killed at as well.
+        let _ = kill_everywhere(&test, "link", &["-e", "inject=renameat2:error=EINVAL"], "renameat2");
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_renamed_killed_at_any_system_call_is_put_right() {
+    let test = this_test!();
+    if job(&test).is_some() || strace::works() {
+        // Only the exchange, which comes first, is refused.
+        let Some(whole) = strace::run(&test, "link", &[], &commit) else { return };
+        let exchange = whole.calls.iter().find(|call| call.args.contains("RENAME_EXCHANGE")).unwrap();
+        let fault = inject(exchange, "error=EXDEV");
+        let _ = kill_everywhere(&test, "link", &["-e", &fault], "renameat2");
+    }
+}

@@ -1,0 +1,3 @@
+//! Proves that `health` says what a save would meet.
+
+mod rules;

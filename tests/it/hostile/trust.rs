@@ -1,0 +1,272 @@
+//! Goal: nothing that a stranger made, changed or renamed is obeyed or removed, and what is left alone is
+//! reported. Method: a stranger exchanges files under a recovery's eyes, gives directories of ours the
+//! names of remnants, and makes remnants of every kind; ours lie beside them and have to go.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use durafile::{AtomicDir, ErrorKind, RecoveryOptions, Transaction, recover};
+use fs_err as fs;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::hostile::strangers::while_meddling;
+use crate::support::forged;
+use crate::support::{chmod, chown, dir, is_root, names, skip};
+
+const STRANGER: u32 = 65534;
+
+/// A directory in which everybody may create and rename.
+fn shared_dir(mode: u32) -> tempfile::TempDir {
+    let home = dir();
+    chmod(home.path(), mode);
+    home
+}
+
+/// The record of a transaction that removes a file.
+fn record_removing(home: &Path, target: &str) -> forged::Record {
+    let mut record = forged::Record::new(b't');
+    record.name("");
+    record.name(&forged::name('p', 9));
+    record.number(0);
+    record.number(1);
+    record.name(target);
+    let found = fs::metadata(home.join(target)).unwrap();
+    let was = [found.ino(), found.size(), found.mtime() as u64, found.mtime_nsec() as u64];
+    [1].into_iter().chain(was).chain([2]).for_each(|number| record.number(number));
+    record
+}
+
+/// The record of a swap in steps that puts a directory in the place of another.
+fn record_swapping(target: &str, stage: &str) -> forged::Record {
+    let mut record = forged::Record::new(b'd');
+    [target, stage, &forged::name('o', 1), &forged::name('d', 2)].into_iter().for_each(|n| record.name(n));
+    // The old version may be any.
+    (0..4).for_each(|_| record.number(0));
+    record
+}
+
+/// Puts a record there, whole and its owner's from the first moment; it names the inode of its own file.
+fn put_record(path: &Path, record: &forged::Record, owner: u32) {
+    let hidden = dir();
+    let made = hidden.path().join("made");
+    put(&made, b"", owner);
+    let mut sealed = record.0.clone();
+    forged::seal(&mut sealed, fs::metadata(&made).unwrap().ino());
+    fs::write(&made, sealed).unwrap();
+    fs::rename(&made, path).unwrap();
+}
+
+fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Puts a file there that was its owner's from the first moment in which anybody could see it.
+fn put(path: &Path, content: &[u8], owner: u32) {
+    let hidden = dir();
+    let made = hidden.path().join("made");
+    fs::write(&made, content).unwrap();
+    chmod(&made, 0o600);
+    if is_root() {
+        chown(&made, owner, owner);
+    }
+    fs::rename(&made, path).unwrap();
+}
+
+/// A stranger's record and one of ours exchange their names all the time while recoveries run. Ours is obeyed, and
+/// goes; then there is another one.
+fn exchange_during_recoveries(
+    home: &Path,
+    record: &Path,
+    forged_record: &forged::Record,
+    harmless: &forged::Record,
+) {
+    let own = home.join("own");
+    put_record(record, forged_record, STRANGER);
+    let flip = |_| {
+        let _ = renameat_with(CWD, record, CWD, &own, RenameFlags::EXCHANGE);
+    };
+    while_meddling(2000, flip, |_| {
+        for path in [record, own.as_path()] {
+            if fs::symlink_metadata(path).is_err() {
+                put_record(path, harmless, 0);
+            }
+        }
+        let _ = recover(home);
+    });
+}
+
+#[test]
+fn a_record_that_is_exchanged_while_it_is_judged_is_not_obeyed() {
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    let home = shared_dir(0o777);
+    let at = |name: &str| home.path().join(name);
+    fs::create_dir(at("folder")).unwrap();
+    fs::write(at("folder/file"), "dear to us").unwrap();
+    let forged_record = record_removing(home.path(), "folder/file");
+    // One of ours that says nothing: what counts is that it passes for trusted.
+    let mut harmless = forged::Record::new(b't');
+    ["", &forged::name('p', 8)].into_iter().for_each(|name| harmless.name(name));
+    [0, 0].into_iter().for_each(|number| harmless.number(number));
+    let journal = at(&forged::name('j', 1));
+    exchange_during_recoveries(home.path(), &journal, &forged_record, &harmless);
+    assert_eq!(fs::read_to_string(at("folder/file")).unwrap(), "dear to us");
+}
+
+#[test]
+fn nor_is_the_record_of_a_swap() {
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    let home = shared_dir(0o777);
+    let at = |name: &str| home.path().join(name);
+    fs::create_dir(at("talk")).unwrap();
+    fs::write(at("talk/file"), "dear to us").unwrap();
+    let stage = forged::name('d', 1);
+    fs::create_dir(at(&stage)).unwrap();
+    let forged_record = record_swapping("talk", &stage);
+    let harmless = record_swapping("talk", &forged::name('d', 7));
+    let record = at(&forged::for_target('r', "talk"));
+    exchange_during_recoveries(home.path(), &record, &forged_record, &harmless);
+    assert_eq!(fs::read_to_string(at("talk/file")).unwrap(), "dear to us");
+}
+
+#[test]
+fn a_directory_of_ours_that_a_stranger_has_renamed_stays_whole_and_is_reported() {
+    // Whoever may create names here may rename ours; the names of remnants can be computed.
+    for mode in [0o777, 0o1777, 0o2775] {
+        for letter in ['b', 'x', 'd', 'o'] {
+            let home = shared_dir(mode);
+            let given = home.path().join(forged::name(letter, 1));
+            fs::create_dir(&given).unwrap();
+            for name in ["file", &forged::name_of(1)] {
+                fs::write(given.join(name), "dear to us").unwrap();
+            }
+            let recovery = recover(home.path()).unwrap();
+            let case = format!("{mode:o} {letter}: {recovery:?}");
+            assert_eq!(names(&given).len(), 2, "{case}");
+            assert_eq!(recovery.untrusted(), std::slice::from_ref(&given), "{case}");
+            assert!(recovery.removed().is_empty() && recovery.quarantined().is_empty(), "{case}");
+            assert!(!recovery.is_clean(), "{case}");
+            // Where nobody else can have renamed it, it is what its name says.
+            chmod(home.path(), 0o755);
+            let recovery = recover(home.path()).unwrap();
+            assert!(!given.exists(), "{case}, then {recovery:?}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_directory_with_the_name_of_a_remnant_goes_everywhere() {
+    for letter in ['b', 'x', 'd'] {
+        let home = shared_dir(0o777);
+        let given = home.path().join(forged::name(letter, 1));
+        fs::create_dir(&given).unwrap();
+        // A writer may have made it this moment: then nothing is said of it.
+        let recovery = recover(home.path()).unwrap();
+        assert!(recovery.is_clean() && !given.exists(), "{letter}: {recovery:?}");
+        // One that no writer can be about to use any more is an orphan like another one.
+        fs::create_dir(&given).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert_eq!(recover(home.path()).unwrap().removed(), [given]);
+    }
+}
+
+#[test]
+fn a_staged_file_that_was_given_to_its_owner_goes_where_nobody_else_can_put_one() {
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    // Of a service that saves for its users and was killed between naming the file and renaming it.
+    for (owner, expected) in [(0, true), (1234, false)] {
+        let home = dir();
+        chown(home.path(), owner, owner);
+        let staged = home.path().join(forged::name('s', 1));
+        put(&staged, b"of the user's", 1234);
+        let recovery = recover(home.path()).unwrap();
+        assert_eq!(recovery.removed() == [staged.clone()], expected, "{recovery:?}");
+        assert_eq!(recovery.untrusted() == [staged.clone()], !expected, "{recovery:?}");
+        assert_eq!(staged.exists(), !expected);
+        assert!(!recovery.is_clean());
+    }
+}
+
+/// What makes a record of ours one that is not believed.
+fn spoil(how: &str, journal: &Path) {
+    match how {
+        "another owner" => chown(journal, STRANGER, STRANGER),
+        "writable by its group" => chmod(journal, 0o620),
+        "two names" => fs::hard_link(journal, journal.with_file_name("second")).unwrap(),
+        _ => unreachable!(),
+    }
+}
+
+const SPOILT: [&str; 3] = ["another owner", "writable by its group", "two names"];
+
+#[test]
+fn a_record_that_is_not_believed_is_reported_and_stops_what_it_is_about_and_nothing_else() {
+    for how in SPOILT {
+        if how == "another owner" && !is_root() {
+            skip("only root can give files away");
+            continue;
+        }
+        let home = dir();
+        fs::write(home.path().join("file"), "old").unwrap();
+        let journal = home.path().join(forged::name('j', 1));
+        put_record(&journal, &record_removing(home.path(), "file"), effective_uid());
+        spoil(how, &journal);
+        let recovery = recover(home.path()).unwrap();
+        assert_eq!(recovery.untrusted(), std::slice::from_ref(&journal), "{how}");
+        assert!(!recovery.is_clean(), "{how}");
+        let refused = Transaction::begin(home.path()).unwrap_err();
+        assert_eq!((refused.kind(), refused.path()), (ErrorKind::Untrusted, journal.as_path()), "{how}");
+        assert_eq!(refused.kind().as_str(), "untrusted");
+        assert!(!refused.is_transient());
+        // What has another root or target goes on.
+        let _ = durafile::write(home.path().join("other"), "new").unwrap();
+        let _ = AtomicDir::create(home.path().join("talk")).unwrap().commit().unwrap();
+        fs::create_dir(home.path().join("below")).unwrap();
+        let _ = Transaction::begin(home.path().join("below")).unwrap().commit().unwrap();
+        // Whoever may decide over the whole tree settles it.
+        let recovery = RecoveryOptions::new().trust_others(true).run(home.path()).unwrap();
+        assert_eq!(recovery.completed(), [home.path().join("file")], "{how}");
+        assert!(!home.path().join("file").exists());
+        let _ = Transaction::begin(home.path()).unwrap().commit().unwrap();
+    }
+}
+
+#[test]
+fn a_stage_that_others_can_write_to_stops_its_transaction_too() {
+    let home = dir();
+    fs::write(home.path().join("file"), "old").unwrap();
+    let stage = home.path().join(forged::name('x', 1));
+    fs::create_dir(&stage).unwrap();
+    chmod(&stage, 0o770);
+    let journal = home.path().join(forged::name('j', 1));
+    let mut record = forged::Record::new(b't');
+    record.name(&forged::name('x', 1));
+    record.name(&forged::name('p', 9));
+    record.number(0);
+    record.number(0);
+    put_record(&journal, &record, effective_uid());
+    assert_eq!(recover(home.path()).unwrap().untrusted(), std::slice::from_ref(&journal));
+    let refused = Transaction::begin(home.path()).unwrap_err();
+    assert_eq!((refused.kind(), refused.path()), (ErrorKind::Untrusted, journal.as_path()));
+    chmod(&stage, 0o700);
+    assert_eq!(recover(home.path()).unwrap().removed(), [journal]);
+    assert!(recover(home.path()).unwrap().is_clean());
+}
+
+#[test]
+fn what_is_planted_at_the_name_of_a_record_is_reported_and_not_opened() {
+    let home = shared_dir(0o777);
+    let plants: Vec<PathBuf> = ['j', 's', 'r'].map(|letter| home.path().join(forged::name(letter, 3))).into();
+    for path in &plants {
+        rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+            .unwrap();
+    }
+    let recovery = recover(home.path()).unwrap();
+    assert_eq!(recovery.untrusted().len(), plants.len(), "{recovery:?}");
+    assert!(plants.iter().all(|path| fs::symlink_metadata(path).is_ok()));
+}

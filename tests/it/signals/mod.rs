@@ -1,0 +1,3 @@
+//! Proves that signals stop a program's saves cleanly.
+
+mod rules;

@@ -1,0 +1,5 @@
+//! What the door to the operating system takes upon itself: interrupted calls, and errnos of systems
+//! that lack something.
+
+mod interrupted;
+mod without_xattrs;

@@ -1,0 +1,83 @@
+//! Goal: a recovery holds its promises while others decide, die and save. Method: strace holds the
+//! recovery of a child up between two of its steps, and something happens meanwhile.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use crate::support::strace;
+use crate::support::{job, names, this_test};
+use crate::transaction::record::{assert_complete, content, half_applied, remnant};
+
+/// In the child that recovers.
+pub(crate) fn recovers(test: &str) -> bool {
+    let Some((home, _)) = job(test).filter(|(_, case)| case == "recover") else { return false };
+    println!("\nBEGINS {}", std::process::id());
+    let _ = durafile::recover(home).unwrap();
+    true
+}
+
+/// Starts that child, with this fault, and comes back when it begins.
+fn start(test: &str, home: &Path, fault: &str) -> Child {
+    begin(strace::faulty(&[fault], test, home, "recover")).0
+}
+
+/// Also its process, which is not the one of strace.
+pub(crate) fn begin(mut child: Command) -> (Child, i32) {
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+    let process = lines.find_map(|line| line.strip_prefix("BEGINS ")?.parse().ok());
+    (child, process.unwrap())
+}
+
+#[test]
+fn a_decision_that_appears_between_listing_and_locking_is_carried_out() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    let Some(home) = half_applied(&test) else { return };
+    let record = remnant(home.path(), "j");
+    let elsewhere = tempfile::tempdir_in(home.path().parent().unwrap()).unwrap();
+    let aside = elsewhere.path().join("record");
+    fs::rename(&record, &aside).unwrap();
+    let mut child = start(&test, home.path(), "inject=flock:delay_enter=1500000:when=1");
+    std::thread::sleep(Duration::from_millis(500));
+    fs::rename(&aside, &record).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_complete(&home);
+}
+
+#[test]
+fn what_is_saved_while_a_recovery_reads_the_staged_content_stays() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    let Some(home) = half_applied(&test) else { return };
+    let stage = remnant(home.path(), "x");
+    let mut child = start(&test, home.path(), "inject=pread64:delay_enter=400000");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !somebody_reads_in(&stage) {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it was not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    durafile::write(home.path().join("d/c"), "saved later").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(content(&home, "d/c"), "saved later");
+    assert_eq!(names(home.path()), ["a", "b", "d"]);
+    assert!(durafile::recover(home.path()).unwrap().is_clean());
+}
+
+/// Whether any process has a file open there.
+fn somebody_reads_in(dir: &Path) -> bool {
+    let dir = dir.canonicalize().unwrap();
+    let entries = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let processes =
+        entries("/proc".into()).filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
+    let mut open = processes.flat_map(|process| entries(process.path().join("fd")));
+    open.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path != dir && path.starts_with(&dir)))
+}
