@@ -5,18 +5,34 @@
 //! that the change is going to happen, and it never can. So each new name is given once, to something in the
 //! private directory, and each directory that new files go to takes one of them for a moment. Nothing of this is
 //! seen under a name that isn't ours, and what a crash leaves of it is an orphan.
+//!
+//! Where nothing can be moved to a directory, the content is copied after the commit point. It can't be staged there
+//! before: a new directory would be seen, and a file with a name of ours needs a descriptor that holds its lock, of
+//! which a set may have 128. So room for the copies is reserved and given back before the commit point: a full disk is
+//! told while nothing has changed, unless somebody else fills it in that moment.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::names::name_of;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, File};
 use crate::transaction::Transaction;
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::record::{Action, TransactionRecord};
+
+/// In so many directories, for each takes a descriptor.
+const RESERVED: usize = 16;
+
+/// What the content that goes to a directory needs there.
+enum Room {
+    None,
+    /// So many bytes: it can't be moved there.
+    ForCopies(u64),
+}
 
 impl Transaction {
     pub(super) fn try_out(&self, record: &TransactionRecord) -> Result<()> {
@@ -28,11 +44,11 @@ impl Transaction {
             self.passed(rel, unless_taken(tried))?;
         }
         let made: HashSet<&Path> = record.dirs.iter().map(|dir| dir.as_path()).collect();
-        let mut tried = BTreeSet::new();
+        let mut rooms: BTreeMap<&Path, Room> = BTreeMap::new();
         let mut below = DirCache::new(&self.root);
         for change in &record.changes {
-            let Action::Put { number, .. } = change.action else { continue };
-            let staged = name_of(number);
+            let Action::Put { number, content } = &change.action else { continue };
+            let staged = name_of(*number);
             if change.before.is_none() {
                 let name = change.path.file_name().unwrap_or_default();
                 self.passed(&change.path, unless_taken(try_link(stage, &staged, stage, name)))?;
@@ -41,16 +57,36 @@ impl Transaction {
             // One that is yet to be made is like the one that it is made in, which is tried in its place.
             let nearest = parent.ancestors().find(|dir| !made.contains(dir));
             let nearest = nearest.unwrap_or(Path::new(""));
-            if tried.insert(nearest.to_owned()) {
-                let moved =
-                    below.dir(nearest).and_then(|dir| try_move((stage, &staged), &dir, &record.passing));
-                self.passed(&change.path, moved)?;
+            let room = match rooms.entry(nearest) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(first) => {
+                    let moved =
+                        below.dir(nearest).and_then(|dir| try_move((stage, &staged), &dir, &record.passing));
+                    first.insert(self.passed(&change.path, moved)?)
+                }
+            };
+            if let Room::ForCopies(len) = room {
+                *len += content.size;
+            }
+        }
+        self.reserve(&mut below, &rooms, &record.passing)
+    }
+
+    /// All at the same time, as the copies are going to need it.
+    fn reserve(&self, below: &mut DirCache, rooms: &BTreeMap<&Path, Room>, name: &OsStr) -> Result<()> {
+        let mut reserved = Vec::new();
+        for (rel, room) in rooms {
+            let Room::ForCopies(len) = *room else { continue };
+            if reserved.len() < RESERVED {
+                let file = below.dir(rel).and_then(|dir| reserve(&dir, name, len));
+                let path = || self.path.join(rel);
+                reserved.push(file.map_err(|e| Error::io("reserve room for copies in", &path(), e))?);
             }
         }
         Ok(())
     }
 
-    fn passed(&self, rel: &Path, tried: io::Result<()>) -> Result<()> {
+    fn passed<T>(&self, rel: &Path, tried: io::Result<T>) -> Result<T> {
         tried.map_err(|e| Error::naming("try whether there could be", &self.path.join(rel), e))
     }
 }
@@ -65,12 +101,25 @@ fn unless_taken(tried: io::Result<()>) -> io::Result<()> {
 
 /// As [`apply`](crate::transaction::apply) will do it, and back. The name is the one that a recovery of the
 /// record looks for.
-fn try_move((stage, staged): (&Dir, &OsStr), dir: &Dir, passing: &OsStr) -> io::Result<()> {
+fn try_move((stage, staged): (&Dir, &OsStr), dir: &Dir, passing: &OsStr) -> io::Result<Room> {
     match try_link(stage, staged, dir, passing) {
         // What can't be moved there is copied; then it must be possible to create something.
-        Err(e) if sys::crosses_devices(&e) => try_create(dir, passing),
-        tried => tried,
+        Err(e) if sys::crosses_devices(&e) => try_create(dir, passing).map(|()| Room::ForCopies(0)),
+        tried => tried.map(|()| Room::None),
     }
+}
+
+/// As long as the file is open.
+fn reserve(dir: &Dir, name: &OsStr, len: u64) -> io::Result<File> {
+    let file = match dir.create_unnamed(0o600) {
+        Ok(Some(file)) => file,
+        _ => {
+            let file = dir.create_new(name, 0o600)?;
+            forget(dir, name)?;
+            file
+        }
+    };
+    file.reserve(len).map(|()| file)
 }
 
 fn try_link(from: &Dir, staged: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {

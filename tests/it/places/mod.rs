@@ -18,7 +18,7 @@ mod nfs;
 mod ntfs;
 mod ops;
 mod rules;
-mod sandboxes;
+pub(crate) mod sandboxes;
 mod suite;
 mod table;
 mod vfat;

@@ -34,7 +34,7 @@ const LANDLOCK: Place = Place { enter: forbid_moves, ..mounted(one!("Landlock wi
 
 /// The first version of Landlock: everything is allowed everywhere, but no name may move to another
 /// directory (`EXDEV`), which that version could not allow.
-fn forbid_moves(_: &Path) {
+pub(crate) fn forbid_moves(_: &Path) {
     let access = AccessFs::from_all(ABI::V1);
     let ruleset = Ruleset::default().handle_access(access).unwrap().create().unwrap();
     let ruled = ruleset.add_rules(path_beneath_rules(["/"], access)).unwrap().restrict_self().unwrap();

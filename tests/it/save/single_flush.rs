@@ -324,5 +324,7 @@ fn on_btrfs_a_small_set_is_synced_in_turn_which_is_faster_there() {
     let Some(log) = traced(&this_test!(), &["mkfs.btrfs"], script, save_thirty) else { return };
     assert_eq!(count(&log)["thirty"], [30, 1, 0]);
     let job = log.split("/durafile-begins-").nth(1).unwrap();
-    assert!(!job.contains(" clone"), "a thread was started: {job}");
+    // A call that began before is resumed here now and then.
+    let starts_thread = ["clone(", "clone3("].into_iter().any(|call| job.contains(call));
+    assert!(!starts_thread, "a thread was started: {job}");
 }

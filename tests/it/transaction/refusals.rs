@@ -10,8 +10,9 @@ use durafile::{
 };
 use fs_err as fs;
 
+use crate::places::sandboxes::forbid_moves;
 use crate::support::strace;
-use crate::support::{dir, expect_pass, job, names, this_test};
+use crate::support::{dir, expect_pass, in_private_mounts, job, names, this_test};
 use crate::transaction::record::{content, half_applied, remnant};
 
 #[test]
@@ -109,4 +110,36 @@ fn a_recovery_is_linear_in_new_directories() {
             assert!(many < few * 4, "{few} calls for 100, {many} for 400");
         }
     }
+}
+
+/// As in a sandbox that moves nothing from one directory to another, where content is copied past the commit point.
+#[test]
+fn a_disk_without_room_for_copies_is_told_before_the_commit_point() {
+    let script = "cd \"$DIR\"; mkdir mnt; mount -t tmpfs -o size=4m tmpfs mnt; mkdir mnt/a mnt/b
+        echo old >mnt/a/file; echo old >mnt/b/file; cd /";
+    in_private_mounts(&this_test!(), script, |home| {
+        let root = home.join("mnt");
+        forbid_moves(home);
+        let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+        let save = |size: usize| -> durafile::Result<durafile::Committed> {
+            let mut change = Transaction::begin(&root)?;
+            change.write("a/file", vec![b'a'; size])?;
+            change.write("b/file", vec![b'b'; size])?;
+            change.commit()
+        };
+        // Each of the copies would have room, and both would not.
+        let error = save(1_200_000).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.target()),
+            (ErrorKind::StorageFull, TargetState::Unchanged),
+            "{error}"
+        );
+        assert_eq!(read("a/file") + &read("b/file"), "old\nold\n");
+        assert_eq!(names(&root), ["a", "b"]);
+        assert!(recover(&root).unwrap().is_clean());
+
+        let _ = save(500_000).unwrap();
+        assert_eq!(read("a/file").len() + read("b/file").len(), 1_000_000);
+        assert_eq!(names(&root), ["a", "b"]);
+    });
 }
