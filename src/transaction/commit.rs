@@ -214,17 +214,24 @@ impl Transaction {
             let path = &path;
             move |e| Error::io(operation, path, e).with_target(TargetState::Pending)
         };
-        let synced = sync_parent(&self.root).map_err(pending("make durable the decision in"))?;
+        // Where the journal is totally ordered, no change is durable before the record is. All are on one mount.
+        let is_ordered = sys::has_ordered_journal(self.kind, &self.stat);
+        let sync_decision = || sync_parent(&self.root).map_err(pending("make durable the decision in"));
+        let synced = is_ordered || sync_decision()?;
         let stage = self.stage.as_ref().map(|stage| stage.dir());
-        apply::apply(&self.root, plan, stage, self.how == GroupSync::SyncFs)
-            .map_err(pending("apply the transaction in"))?;
+        let applied = apply::apply(&self.root, plan, stage, self.how == GroupSync::SyncFs);
+        if applied.is_err() && is_ordered {
+            // What is told to be pending does not depend on what comes next.
+            let _ = sync_decision();
+        }
+        applied.map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
         let forgotten = self.root.unlink(&record).is_ok();
         let stage = self.stage.take_if(|_| forgotten);
         let has_staged = stage.is_some();
-        let _ = stage.map(StagingDir::remove);
+        let _ = stage.map(|stage| remove_staged(stage, plan));
         let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
-        if has_staged && elsewhere && !sys::has_ordered_journal(self.kind, &self.stat) {
+        if has_staged && elsewhere && !is_ordered {
             // Record and staged files must not come back together: a target that is deleted now would,
             // too. One in the root itself can't be deleted durably without their removal, and where the journal is
             // totally ordered, none can.
@@ -313,6 +320,16 @@ impl Transaction {
         file.sync().map_err(fail)?;
         self.stage.as_ref().map_or(Ok(true), |stage| sync_parent(stage.dir())).map_err(fail).map(drop)
     }
+}
+
+/// By the names that are known, so that nothing has to be listed.
+fn remove_staged(stage: StagingDir, plan: &TransactionRecord) -> io::Result<()> {
+    for change in &plan.changes {
+        if let Action::Put { number, .. } = change.action {
+            let _ = stage.dir().unlink(&name_of(number));
+        }
+    }
+    stage.remove()
 }
 
 /// Removes a name, and finds out what an unclear error means.

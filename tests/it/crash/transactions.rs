@@ -220,8 +220,7 @@ fn without_hard_links_each_file_is_still_old_or_new() {
     tried.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Every sync, left out of the record, is missed by the check, where nothing is ordered. Where the journal is, the sync after
-/// the record's link could go: it is there for errors to be told before anything is applied.
+/// Every sync, left out of the record, is missed by the check, where nothing is ordered.
 #[test]
 fn no_sync_of_a_transaction_can_be_left_out() {
     let mut red = Vec::new();
