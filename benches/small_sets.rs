@@ -1,4 +1,4 @@
-//! Sets of 2, 3, 8 and 16 files, new and replaced, as ratios against the loop of eight system calls that saves them
+//! Sets of 2, 3, 5, 8 and 16 files, new and replaced, as ratios against the loop of eight system calls that saves them
 //! one by one: `Batch` and `Transaction` with each strategy.
 //!
 //! `cargo bench --bench small_sets` says what file system it ran on; `DURAFILE_BENCH_FS=xfs` or `btrfs` chooses one.
@@ -12,7 +12,7 @@ use common::sets::{batch, raw_loop, transaction};
 use common::{Ground, Outcome};
 use durafile::SyncStrategy;
 
-const SIZES: [usize; 4] = [2, 3, 8, 16];
+const SIZES: [usize; 5] = [2, 3, 5, 8, 16];
 const STRATEGIES: [(&str, SyncStrategy, bool); 4] = [
     ("Auto", SyncStrategy::Auto, false),
     ("PerFile", SyncStrategy::PerFile, false),
@@ -44,7 +44,7 @@ fn main() -> Outcome {
     }
     if ground.is_real() {
         println!("measured on {}; median of {rounds} rounds", ground.describe()?);
-        println!("time, as a multiple of the raw loop's: 2, 3, 8, 16 files new; 2, 3, 8, 16 files replaced");
+        println!("time, as a multiple of the raw loop's: 2, 3, 5, 8, 16 files new; 2, 3, 5, 8, 16 files replaced");
         for ((name, _), ratios) in jobs.iter().zip(&table) {
             let text: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
             println!("{name}: {}", text.join(" "));
