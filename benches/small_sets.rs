@@ -44,7 +44,9 @@ fn main() -> Outcome {
     }
     if ground.is_real() {
         println!("measured on {}; median of {rounds} rounds", ground.describe()?);
-        println!("time, as a multiple of the raw loop's: 2, 3, 5, 8, 16 files new; 2, 3, 5, 8, 16 files replaced");
+        println!(
+            "time, as a multiple of the raw loop's: 2, 3, 5, 8, 16 files new; 2, 3, 5, 8, 16 files replaced"
+        );
         for ((name, _), ratios) in jobs.iter().zip(&table) {
             let text: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
             println!("{name}: {}", text.join(" "));

@@ -289,10 +289,14 @@ impl Error {
             Some("Too many files are open; close some files or programs and save again.")
         } else if sys::is_short_of_memory(cause) {
             Some("The system is short of memory; close other programs and save again.")
+        } else if sys::is_out_of_reach(cause) {
+            Some(
+                "The drive, server or cloud that keeps the file can't be reached; check the connection and save again.",
+            )
         } else if sys::is_forbidden_by_policy(cause) {
             Some(
                 "The system forbids this change: the file or folder may be marked as immutable or append-only, or a \
-                 security policy protects it.",
+                 security policy or a virus scanner protects it.",
             )
         } else {
             None
@@ -464,5 +468,29 @@ impl From<Error> for io::Error {
     /// [`io::Error::downcast`] finds it.
     fn from(error: Error) -> io::Error {
         io::Error::new(error.kind().io_kind(), error)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use crate::error::Error;
+
+    #[test]
+    fn a_hint_blames_the_disk_only_where_nothing_else_is_known() {
+        for (errno, reason) in [
+            (/* EIO */ 5, "disk"),
+            (/* EMFILE */ 24, "files are open"),
+            (/* ENOMEM */ 12, "short of memory"),
+            (/* EPERM */ 1, "security policy"),
+            (/* ENOTCONN */ 107, "connection"),
+            (/* EHOSTUNREACH */ 113, "connection"),
+        ] {
+            let hint = Error::io("write", Path::new("a"), io::Error::from_raw_os_error(errno)).hint();
+            assert!(hint.contains(reason), "{errno}: {hint}");
+            assert_eq!(hint.contains("disk"), reason == "disk", "{errno}: {hint}");
+        }
     }
 }

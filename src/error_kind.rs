@@ -32,22 +32,23 @@ use std::io;
 ///
 /// | code | kind | transient |
 /// | --- | --- | --- |
-/// | 2, 3: file or path not found | `NotFound` | no |
-/// | 5: access denied | `PermissionDenied` | no |
+/// | 2, 3, 15, 53, 67: no such file, path, drive, server or share | `NotFound` | no |
+/// | 5, 225, 226, 386, 395: access denied, by a virus scanner or a cloud too | `PermissionDenied` | no |
 /// | 80, 183, 145: exists, directory not empty | `AlreadyExists` | no |
 /// | 39, 112: disk full | `StorageFull` | no |
 /// | 1295: quota exceeded | `QuotaExceeded` | no |
-/// | 19: write-protected | `ReadOnlyFilesystem` | no |
+/// | 19, 381: write-protected | `ReadOnlyFilesystem` | no |
 /// | 123, 161, 206: invalid or too long a name | `InvalidName` | no |
 /// | 1921: a link in the way | `InvalidPath` | no |
 /// | 336 | `IsADirectory` | no |
 /// | 267 | `NotADirectory` | no |
 /// | 223: file too large | `TooLarge` | no |
-/// | 32, 33, 170, 303: sharing or lock violation, busy, being deleted | `Busy` | yes |
+/// | 32, 33, 170, 303, 391, 397, 1224: sharing or lock violation, busy, being deleted, mapped | `Busy` | yes |
 /// | 17: another device | `CrossDevice` | no |
-/// | 121, 258, 1460: timed out | `TimedOut` | yes |
-/// | 1, 50, 120: not supported | `Unsupported` | no |
-/// | 4, 8, 14, 1450: too few handles, memory or resources | `Io` | yes |
+/// | 121, 258, 426, 1460: timed out | `TimedOut` | yes |
+/// | 1, 50, 120, 379, 396: not supported | `Unsupported` | no |
+/// | 4, 8, 14, 387, 1450: too few handles, memory or resources | `Io` | yes |
+/// | 21, 55, 59, 64, 362, 388, 393, 398, 404: drive, network or cloud out of reach | `Io` | yes |
 /// | all others | `Io` | no |
 ///
 /// A save is `Busy` when another program has had the target open for a second

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::{Dir, DirNature, File, FileId, FsKind, Stat, TargetMeta};
+use super::{Dir, File, FileId, FsKind, Stat, TargetMeta};
 
 /// There is no call that makes a whole file system durable and reports what went wrong.
 pub(crate) fn syncfs_is_reliable(_kind: FsKind, _stat: &Stat) -> bool {
@@ -36,9 +36,10 @@ impl Dir {
         self.stat_at(name)
     }
 
-    /// Nothing of the kind is known elsewhere.
-    pub(crate) fn nature(&self) -> io::Result<DirNature> {
-        Ok(DirNature::default())
+    /// Nothing of the kind is known there.
+    #[cfg(unix)]
+    pub(crate) fn nature(&self) -> io::Result<super::DirNature> {
+        Ok(super::DirNature::default())
     }
 
     /// There are no such flags.

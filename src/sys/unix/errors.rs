@@ -105,6 +105,21 @@ pub(crate) fn is_forbidden_by_policy(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::PERM])
 }
 
+/// What keeps the file can't be reached now: a server, or the program behind a FUSE mount (`ENOTCONN` once it has died).
+pub(crate) fn is_out_of_reach(e: &io::Error) -> bool {
+    is_one_of(
+        e,
+        &[
+            Errno::NOTCONN,
+            Errno::CONNRESET,
+            Errno::HOSTDOWN,
+            Errno::HOSTUNREACH,
+            Errno::NETDOWN,
+            Errno::NETUNREACH,
+        ],
+    )
+}
+
 /// A signal came before the call was done (`EINTR`).
 pub(crate) fn is_interrupted(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::INTR])

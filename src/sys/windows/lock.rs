@@ -19,7 +19,8 @@ use super::{Dir, File, open};
 use crate::name_format::{Role, for_target, role_of};
 use crate::sys::{FileId, Lock, Share};
 
-/// A holder that gives up a shared lock excludes everybody for an instant, to remove the file.
+/// A holder that gives up a shared lock excludes everybody for an instant, to remove the file; and scanners and backups open
+/// files for some milliseconds.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// A lock that is given up when this is dropped.
@@ -144,12 +145,13 @@ impl File {
         }
     }
 
+    /// A scanner or a backup that has it open for a moment is no holder of a lock.
     fn open_as(&self, share: Share) -> io::Result<fs::File> {
-        let opened = match share {
+        let open = || match share {
             Share::Exclusive => open::exclusively(&self.path),
             Share::Shared => open::shared(&self.path),
         };
-        or_removed(&self.path, opened)
+        within(GRACE, || or_removed(&self.path, open()))
     }
 
     /// Makes a remnant writable, which a crash may have left marked read-only.

@@ -6,6 +6,7 @@ use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::super::{FileId, Kind, Stat};
+use super::errors::link_in_the_way;
 
 /// Stands for every owner.
 pub(super) const OWNER: u32 = 0;
@@ -31,6 +32,7 @@ const DELETE_ON_CLOSE: u32 = 0x0400_0000;
 
 const ATTRIBUTE_READONLY: u64 = 0x1;
 const ATTRIBUTE_DIRECTORY: u64 = 0x10;
+const ATTRIBUTE_ENCRYPTED: u64 = 0x4000;
 const ATTRIBUTE_REPARSE_POINT: u64 = 0x400;
 
 fn options(access: u32, share: u32, flags: u32) -> OpenOptions {
@@ -60,8 +62,18 @@ pub(super) fn to_move(path: &Path) -> io::Result<File> {
     options(DELETE, SHARE_ALL, BACKUP_SEMANTICS | OPEN_REPARSE_POINT).open(path)
 }
 
+/// A file that is deduplicated or kept in a cloud has a reparse point, too, and only whoever passes through that reads
+/// its content: another handle would read zeros.
 pub(super) fn to_read(path: &Path) -> io::Result<File> {
-    options(GENERIC_READ, SHARE_ALL, BACKUP_SEMANTICS | OPEN_REPARSE_POINT).open(path)
+    let itself = options(GENERIC_READ, SHARE_ALL, BACKUP_SEMANTICS | OPEN_REPARSE_POINT).open(path)?;
+    let found = winapi_util::file::information(&itself)?;
+    let is_plain = found.file_attributes() & ATTRIBUTE_REPARSE_POINT == 0;
+    if is_plain || itself.metadata()?.file_type().is_symlink() {
+        return Ok(itself);
+    }
+    let content = options(GENERIC_READ, SHARE_ALL, BACKUP_SEMANTICS).open(path)?;
+    let is_same = stat(&content)?.id == stat(&itself)?.id;
+    if is_same { Ok(content) } else { Err(link_in_the_way()) }
 }
 
 pub(super) fn to_write(path: &Path) -> io::Result<File> {
@@ -97,6 +109,21 @@ pub(super) fn exclusively_for_now(path: &Path) -> io::Result<File> {
 /// [`shared`], of a file that is created for it. Nobody can remove it meanwhile.
 pub(super) fn shared_for_now(path: &Path) -> io::Result<File> {
     options(GENERIC_READ, SHARE_READ, OPEN_REPARSE_POINT).write(true).create(true).open(path)
+}
+
+/// Is the content encrypted on the disk (EFS)?
+pub(super) fn is_encrypted(path: &Path) -> io::Result<bool> {
+    let found = winapi_util::file::information(to_inspect(path)?)?;
+    Ok(found.file_attributes() & ATTRIBUTE_ENCRYPTED != 0)
+}
+
+/// Fails if a new file in the place of this one would be plain text on the disk: a file is encrypted from the start if its
+/// directory says so, and only then.
+pub(super) fn refuse_decryption(path: &Path) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    let is_lost = is_encrypted(path)? && !is_encrypted(parent)?;
+    let reason = "the file is encrypted, and its directory does not encrypt new files";
+    if is_lost { Err(io::Error::new(io::ErrorKind::Unsupported, reason)) } else { Ok(()) }
 }
 
 pub(super) fn stat(handle: &File) -> io::Result<Stat> {

@@ -74,13 +74,24 @@ fn rename_denied(from: &Path, to: &Path, denied: io::Error) -> io::Result<()> {
     if may_move(from) && may_move(to) { Err(in_use()) } else { or_removed(to, Err(denied)) }
 }
 
-/// A file that is marked read-only can't be replaced before it is writable.
+/// A file that is marked read-only can't be replaced before it is writable. The mark belongs to the file: where that has
+/// another name, it gets its mark back.
 fn replace_read_only(from: &Path, to: &Path) -> io::Result<()> {
-    set_read_only(to, false)?;
-    let renamed = std::fs::rename(from, to);
+    let old = open::to_describe(to)?;
+    mark_read_only(&old, false)?;
+    let has_other_names = open::stat(&old)?.nlink > 1;
+    let mut old = has_other_names.then_some(old);
+    let mut renamed = std::fs::rename(from, to);
+    if old.is_some() && renamed.as_ref().is_err_and(is_denied) {
+        // A file that is open, by us too, can't be replaced before Windows 10 and on FAT.
+        old = None;
+        renamed = std::fs::rename(from, to);
+    }
     if renamed.is_err() {
         // The file is as it was, or gone.
         let _ = set_read_only(to, true);
+    } else if let Some(old) = old {
+        let _ = mark_read_only(&old, true);
     }
     match renamed {
         Err(e) if is_denied(&e) => Err(in_use()),

@@ -13,7 +13,7 @@ use durafile::{
 };
 use fs_err as fs;
 
-use crate::support::{best, dir, names, refused};
+use crate::support::{best, dir, names, refused, replaces_open_files};
 
 #[test]
 fn every_way_of_saving_creates_and_replaces_and_leaves_nothing_else() {
@@ -174,6 +174,26 @@ fn a_read_only_file_is_replaced_and_stays_read_only() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "newest");
     assert!(fs::metadata(&path).unwrap().permissions().readonly());
     assert_eq!(names(&home), ["created", "file"]);
+}
+
+/// The mark belongs to the file: what another name leads to keeps it.
+#[test]
+fn the_other_name_of_a_read_only_file_keeps_its_content_and_its_mark() {
+    let home = dir();
+    let (path, other) = (home.path().join("file"), home.path().join("other"));
+    fs::write(&path, "old").unwrap();
+    fs::hard_link(&path, &other).unwrap();
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
+    let _ = durafile::write(&path, "new").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap() + &fs::read_to_string(&other).unwrap(), "newold");
+    assert!(fs::metadata(&path).unwrap().permissions().readonly());
+    // The mark is given back through an open file.
+    if !replaces_open_files(home.path()) {
+        return;
+    }
+    assert!(fs::metadata(&other).unwrap().permissions().readonly());
 }
 
 #[test]
