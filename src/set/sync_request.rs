@@ -48,7 +48,7 @@ pub(crate) enum GroupSync {
     /// Each file is written out and waited for; the flush that makes the rename durable covers it.
     WriteOut,
     /// Each file is written out and waited for; the sync of the record, which is written after all of them, covers
-    /// them. An error of any flush is told before anything is published.
+    /// them. An error of that flush is told before anything is published.
     ByRecord,
 }
 

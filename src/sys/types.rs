@@ -204,6 +204,8 @@ pub(crate) fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     loop {
         match std::fs::canonicalize(path) {
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            // A volume that can't tell what a path leads to in the end (RAM disks of Windows).
+            Err(e) if cfg!(windows) && crate::sys::is_unsupported(&e) => return std::path::absolute(path),
             found => return found,
         }
     }

@@ -214,14 +214,13 @@ impl Transaction {
             let path = &path;
             move |e| Error::io(operation, path, e).with_target(TargetState::Pending)
         };
-        // Where the journal is totally ordered, no change is durable before the record is. All are on one mount.
-        let is_ordered = sys::has_ordered_journal(self.kind, &self.stat);
+        let is_ordered = self.is_ordered();
         let sync_decision = || sync_parent(&self.root).map_err(pending("make durable the decision in"));
         let synced = is_ordered || sync_decision()?;
         let stage = self.stage.as_ref().map(|stage| stage.dir());
         let applied = apply::apply(&self.root, plan, stage, self.how == GroupSync::SyncFs);
         if applied.is_err() && is_ordered {
-            // What is told to be pending does not depend on what comes next.
+            // It is told to be pending. A power cut should not take the decision back.
             let _ = sync_decision();
         }
         applied.map_err(pending("apply the transaction in"))?;
@@ -238,6 +237,14 @@ impl Transaction {
             let _ = sync_parent(&self.root).map_err(pending("forget the transaction in"))?;
         }
         Ok(synced)
+    }
+
+    /// Is no change durable before the record's name is, and no replaced content lost before? Then one sync makes all of
+    /// them durable. Everything that a transaction changes is on one mount.
+    fn is_ordered(&self) -> bool {
+        sys::has_ordered_journal(self.kind, &self.stat)
+            && !sys::frees_blocks_early(self.kind, &self.stat)
+            && self.root.can_be_synced()
     }
 
     /// Writes the record, complete and durable, and gives it its name.

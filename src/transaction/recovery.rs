@@ -11,6 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::atomic::parent_sync::sync_parent;
 use crate::journal::encoding::{self, Unusable};
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
@@ -178,6 +179,8 @@ impl TransactionRecovery<'_> {
         rest: &[Rest],
     ) -> io::Result<()> {
         if !self.policy.dry_run {
+            // Its writer may have died before the record's name was durable.
+            sync_parent(self.root)?;
             apply::redo(self.root, record, stage, rest)?;
         }
         let left = record.changes.iter().zip(rest).filter(|(_, rest)| **rest != Rest::Nothing);

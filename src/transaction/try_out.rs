@@ -8,31 +8,23 @@
 //!
 //! Where nothing can be moved to a directory, the content is copied after the commit point. It can't be staged there
 //! before: a new directory would be seen, and a file with a name of ours needs a descriptor that holds its lock, of
-//! which a set may have 128. So room for the copies is reserved and given back before the commit point: a full disk is
-//! told while nothing has changed, unless somebody else fills it in that moment.
+//! which a set may have 128. So there must be room for the copies now: a full disk is told while nothing has changed.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
 use crate::names::name_of;
-use crate::sys::{self, Dir, File};
+use crate::sys::{self, Dir};
 use crate::transaction::Transaction;
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::record::{Action, TransactionRecord};
 
-/// In so many directories, for each takes a descriptor.
-const RESERVED: usize = 16;
-
-/// What the content that goes to a directory needs there.
-enum Room {
-    None,
-    /// So many bytes: it can't be moved there.
-    ForCopies(u64),
-}
+/// What a copy takes at least: blocks are given away as a whole.
+const BLOCK: u64 = 4096;
 
 impl Transaction {
     pub(super) fn try_out(&self, record: &TransactionRecord) -> Result<()> {
@@ -44,7 +36,8 @@ impl Transaction {
             self.passed(rel, unless_taken(tried))?;
         }
         let made: HashSet<&Path> = record.dirs.iter().map(|dir| dir.as_path()).collect();
-        let mut rooms: BTreeMap<&Path, Room> = BTreeMap::new();
+        let mut crosses: BTreeMap<&Path, bool> = BTreeMap::new();
+        let mut copied = 0_u64;
         let mut below = DirCache::new(&self.root);
         for change in &record.changes {
             let Action::Put { number, content } = &change.action else { continue };
@@ -57,31 +50,30 @@ impl Transaction {
             // One that is yet to be made is like the one that it is made in, which is tried in its place.
             let nearest = parent.ancestors().find(|dir| !made.contains(dir));
             let nearest = nearest.unwrap_or(Path::new(""));
-            let room = match rooms.entry(nearest) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(first) => {
+            let crosses = match crosses.get(nearest) {
+                Some(known) => *known,
+                None => {
                     let moved =
                         below.dir(nearest).and_then(|dir| try_move((stage, &staged), &dir, &record.passing));
-                    first.insert(self.passed(&change.path, moved)?)
+                    *crosses.entry(nearest).or_insert(self.passed(&change.path, moved)?)
                 }
             };
-            if let Room::ForCopies(len) = room {
-                *len += content.size;
+            if crosses {
+                copied = copied.saturating_add(content.size.next_multiple_of(BLOCK)).saturating_add(BLOCK);
             }
         }
-        self.reserve(&mut below, &rooms, &record.passing)
+        self.find_room(copied)
     }
 
-    /// All at the same time, as the copies are going to need it.
-    fn reserve(&self, below: &mut DirCache, rooms: &BTreeMap<&Path, Room>, name: &OsStr) -> Result<()> {
-        let mut reserved = Vec::new();
-        for (rel, room) in rooms {
-            let Room::ForCopies(len) = *room else { continue };
-            if reserved.len() < RESERVED {
-                let file = below.dir(rel).and_then(|dir| reserve(&dir, name, len));
-                let path = || self.path.join(rel);
-                reserved.push(file.map_err(|e| Error::io("reserve room for copies in", &path(), e))?);
-            }
+    /// For all copies at the same time. Some mounts know no sizes; and a quota may be tighter.
+    fn find_room(&self, copied: u64) -> Result<()> {
+        if copied == 0 {
+            return Ok(());
+        }
+        const OPERATION: &str = "find room for copies in";
+        let volume = self.root.volume().map_err(|e| Error::io(OPERATION, &self.path, e))?;
+        if volume.total_bytes > 0 && volume.free_bytes < copied {
+            return Err(Error::new(ErrorKind::StorageFull, OPERATION, &self.path));
         }
         Ok(())
     }
@@ -99,27 +91,14 @@ fn unless_taken(tried: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// As [`apply`](crate::transaction::apply) will do it, and back. The name is the one that a recovery of the
-/// record looks for.
-fn try_move((stage, staged): (&Dir, &OsStr), dir: &Dir, passing: &OsStr) -> io::Result<Room> {
+/// As [`apply`](crate::transaction::apply) will do it, and back; true if it has to be copied there. The name is the
+/// one that a recovery of the record looks for.
+fn try_move((stage, staged): (&Dir, &OsStr), dir: &Dir, passing: &OsStr) -> io::Result<bool> {
     match try_link(stage, staged, dir, passing) {
         // What can't be moved there is copied; then it must be possible to create something.
-        Err(e) if sys::crosses_devices(&e) => try_create(dir, passing).map(|()| Room::ForCopies(0)),
-        tried => tried.map(|()| Room::None),
+        Err(e) if sys::crosses_devices(&e) => try_create(dir, passing).map(|()| true),
+        tried => tried.map(|()| false),
     }
-}
-
-/// As long as the file is open.
-fn reserve(dir: &Dir, name: &OsStr, len: u64) -> io::Result<File> {
-    let file = match dir.create_unnamed(0o600) {
-        Ok(Some(file)) => file,
-        _ => {
-            let file = dir.create_new(name, 0o600)?;
-            forget(dir, name)?;
-            file
-        }
-    };
-    file.reserve(len).map(|()| file)
 }
 
 fn try_link(from: &Dir, staged: &OsStr, dir: &Dir, name: &OsStr) -> io::Result<()> {

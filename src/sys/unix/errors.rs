@@ -105,12 +105,14 @@ pub(crate) fn is_forbidden_by_policy(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::PERM])
 }
 
-/// What keeps the file can't be reached now: a server, or the program behind a FUSE mount (`ENOTCONN` once it has died).
+/// What keeps the file can't be reached now: a server, or the program behind a FUSE mount (`ECONNABORTED` when it dies, and
+/// `ENOTCONN` from then on).
 pub(crate) fn is_out_of_reach(e: &io::Error) -> bool {
     is_one_of(
         e,
         &[
             Errno::NOTCONN,
+            Errno::CONNABORTED,
             Errno::CONNRESET,
             Errno::HOSTDOWN,
             Errno::HOSTUNREACH,
@@ -126,12 +128,13 @@ pub(crate) fn is_interrupted(e: &io::Error) -> bool {
 }
 
 /// After this error a rename or link has certainly not happened. Whether it has is open after an error of the
-/// device or the connection (`EIO`, `ETIMEDOUT`, `ESTALE`, `ECONNRESET`), after a signal (`EINTR`), and where
+/// device or the connection (`EIO`, `ETIMEDOUT`, `ESTALE`, [`is_out_of_reach`]), after a signal (`EINTR`), and where
 /// there is no errno. Over a network a reply can be lost and the request repeated: then the second attempt
 /// finds its own work in the way (`ENOENT`, `EEXIST`).
 pub(crate) fn is_not_done(e: &io::Error, remote: bool) -> bool {
     match errno_of(e) {
-        None | Some(Errno::IO | Errno::INTR | Errno::TIMEDOUT | Errno::STALE | Errno::CONNRESET) => false,
+        None | Some(Errno::IO | Errno::INTR | Errno::TIMEDOUT | Errno::STALE) => false,
+        _ if is_out_of_reach(e) => false,
         Some(Errno::NOENT | Errno::EXIST) => !remote,
         Some(_) => true,
     }

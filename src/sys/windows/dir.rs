@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::errors::{is_not_found, is_unsupported, link_in_the_way};
+use super::errors::{is_not_found, link_in_the_way};
 use super::lock::Held;
 use super::wait::{PATIENCE, or_removed, patiently, remove, rename, within};
 use super::{File, names, open};
 use crate::name_format::role_of;
-use crate::sys::{DirNature, Kind, OwnerNames, Stat, TargetMeta};
+use crate::sys::{DirNature, Kind, OwnerNames, Stat, TargetMeta, real_path};
 
 /// A directory; everything happens relative to one.
 #[derive(Debug)]
@@ -62,15 +62,6 @@ pub(super) fn stat_path(path: &Path) -> io::Result<Stat> {
     open::stat(&patiently(|| open::to_inspect(path))?)
 }
 
-/// Volumes that the system's list of volumes lacks (RAM disks, some drives of programs) can't tell what a path leads to
-/// in the end.
-fn resolve(path: &Path, canonicalize: impl Fn(&Path) -> io::Result<PathBuf>) -> io::Result<PathBuf> {
-    match canonicalize(path) {
-        Err(e) if is_unsupported(&e) => std::path::absolute(path),
-        resolved => resolved,
-    }
-}
-
 fn new_file(path: PathBuf) -> io::Result<File> {
     let handle = patiently(|| or_removed(&path, open::to_create(&path)))?;
     File::created(path, handle)
@@ -80,7 +71,7 @@ impl Dir {
     /// Opens a directory by its path; the empty path is the current directory.
     pub(crate) fn open(path: &Path) -> io::Result<Dir> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let path = resolve(path, |path| fs::canonicalize(path))?;
+        let path = real_path(path)?;
         match open::stat(&patiently(|| open::to_inspect_through(&path))?)?.kind {
             Kind::Dir => Ok(Dir::new(Anchor::new(path, None), PathBuf::new())),
             _ => Err(io::ErrorKind::NotADirectory.into()),
@@ -154,10 +145,13 @@ impl Dir {
     }
 
     pub(crate) fn lookup(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<TargetMeta> {
-        let stat = self.stat_at(name)?;
-        open::refuse_decryption(&self.at(name)?)?;
-        // Security descriptor, compression and streams are not kept.
-        Ok(TargetMeta { stat, xattrs: Vec::new(), is_complete: false, owner_names: OwnerNames::BOTH })
+        // Security descriptor, encryption, compression and streams are not kept.
+        Ok(TargetMeta {
+            stat: self.stat_at(name)?,
+            xattrs: Vec::new(),
+            is_complete: false,
+            owner_names: OwnerNames::BOTH,
+        })
     }
 
     /// Encryption is all that is known of it here.
@@ -331,19 +325,5 @@ impl Dir {
     /// Two names can't be exchanged here.
     pub(crate) fn try_exchange(&self, _from: &OsStr, _to: &OsStr) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_that_can_t_be_resolved_on_its_volume_is_used_as_it_is() {
-        const INVALID_FUNCTION: i32 = 1;
-        const FILE_NOT_FOUND: i32 = 2;
-        let failing = |code| move |_: &Path| Err(io::Error::from_raw_os_error(code));
-        assert_eq!(resolve(Path::new(r"R:\a"), failing(INVALID_FUNCTION)).unwrap(), Path::new(r"R:\a"));
-        assert!(resolve(Path::new(r"R:\a"), failing(FILE_NOT_FOUND)).is_err());
     }
 }

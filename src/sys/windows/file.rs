@@ -94,10 +94,13 @@ impl File {
     }
 
     pub(crate) fn existing(&self) -> io::Result<TargetMeta> {
-        let stat = self.stat()?;
-        open::refuse_decryption(&self.path)?;
-        // Security descriptor, compression and streams are not kept.
-        Ok(TargetMeta { stat, xattrs: Vec::new(), is_complete: false, owner_names: OwnerNames::BOTH })
+        // Security descriptor, encryption, compression and streams are not kept.
+        Ok(TargetMeta {
+            stat: self.stat()?,
+            xattrs: Vec::new(),
+            is_complete: false,
+            owner_names: OwnerNames::BOTH,
+        })
     }
 
     /// Makes one write, which may be short.

@@ -111,19 +111,10 @@ pub(super) fn shared_for_now(path: &Path) -> io::Result<File> {
     options(GENERIC_READ, SHARE_READ, OPEN_REPARSE_POINT).write(true).create(true).open(path)
 }
 
-/// Is the content encrypted on the disk (EFS)?
+/// Is this directory, or what is in it, encrypted on the disk (EFS)?
 pub(super) fn is_encrypted(path: &Path) -> io::Result<bool> {
     let found = winapi_util::file::information(to_inspect(path)?)?;
     Ok(found.file_attributes() & ATTRIBUTE_ENCRYPTED != 0)
-}
-
-/// Fails if a new file in the place of this one would be plain text on the disk: a file is encrypted from the start if its
-/// directory says so, and only then.
-pub(super) fn refuse_decryption(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    let is_lost = is_encrypted(path)? && !is_encrypted(parent)?;
-    let reason = "the file is encrypted, and its directory does not encrypt new files";
-    if is_lost { Err(io::Error::new(io::ErrorKind::Unsupported, reason)) } else { Ok(()) }
 }
 
 pub(super) fn stat(handle: &File) -> io::Result<Stat> {

@@ -29,7 +29,8 @@ pub(crate) fn fs_kind(dir: impl Borrow<Dir>, _stat: &Stat) -> io::Result<FsKind>
 pub(super) fn kind_of(path: &Path) -> FsKind {
     let remote = match path.components().next() {
         Some(Component::Prefix(prefix)) => {
-            matches!(prefix.kind(), Prefix::UNC(..) | Prefix::VerbatimUNC(..))
+            // A drive in its plain form is one whose path could not be resolved: nobody knows where it is.
+            matches!(prefix.kind(), Prefix::UNC(..) | Prefix::VerbatimUNC(..) | Prefix::Disk(_))
         }
         _ => false,
     };
