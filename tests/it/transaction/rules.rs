@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use durafile::{
-    CancelToken, ErrorKind, RecoveryOptions, SyncStrategy, TargetState, Transaction, TransactionOptions,
+    CancelToken, Durability, ErrorKind, RecoveryOptions, SyncStrategy, TargetState, Transaction,
+    TransactionOptions,
 };
 use fs_err as fs;
 
@@ -352,6 +353,24 @@ fn another_mount_is_refused() {
         assert!(!error.is_transient());
         change.write("fine", "x").unwrap();
         change.commit().unwrap();
+    });
+}
+
+/// It was made in a directory that may be written and not be read, and so can't be synced.
+#[test]
+fn a_root_that_can_t_be_made_durable_is_told_on_a_journal_too() {
+    let script =
+        "cd \"$DIR\"; mkdir mnt; truncate -s 64M image; mkfs.ext4 -q -F image; mount -o loop image mnt; cd /
+        mkdir -m 733 \"$DIR/mnt/drop\"; chmod 755 \"$DIR\"";
+    in_private_mounts(&this_test!(), script, |home| {
+        let root = home.join("mnt/drop/new");
+        let reached = as_user(1234, 1234, || {
+            let mut change = TransactionOptions::new().create_parents(true).begin(&root).unwrap();
+            change.write("a", "x").unwrap();
+            change.write("b", "x").unwrap();
+            change.commit().unwrap().durability()
+        });
+        assert!(reached.is_none_or(|reached| reached == Durability::Data), "{reached:?}");
     });
 }
 
