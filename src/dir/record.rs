@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crate::atomic::staged::Staged;
 use crate::atomic::target::Target;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::encoding::{self, Reader, Unusable, Writer};
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, Dir, File, Fingerprint};
+use crate::sys::{self, Dir, File, Fingerprint, LastingId};
 
 const KIND: u8 = b'd';
 
@@ -43,8 +43,8 @@ impl SwapRecord {
         names::for_target(Role::Swap, target)
     }
 
-    /// `own` is the inode of the file that it is written to.
-    fn encode(&self, own: u64) -> Vec<u8> {
+    /// `own` is the file that it is written to.
+    fn encode(&self, own: LastingId) -> Vec<u8> {
         let mut record = Writer::new(KIND);
         for name in [&self.target, &self.stage, &self.kept, &self.spent] {
             record.name(name);
@@ -58,9 +58,9 @@ impl SwapRecord {
         record.finish(own)
     }
 
-    /// Also the inode of the file that it was written to. Every name is checked, so that nothing else is ever
+    /// Also the file that it was written to. Every name is checked, so that nothing else is ever
     /// touched.
-    fn decode(record: &[u8]) -> std::result::Result<(SwapRecord, u64), Unusable> {
+    fn decode(record: &[u8]) -> std::result::Result<(SwapRecord, LastingId), Unusable> {
         let mut record = Reader::open(KIND, record)?;
         let mut name = || record.name().map(OsStr::to_owned);
         let (target, stage, kept, spent) = (name()?, name()?, name()?, name()?);
@@ -93,7 +93,8 @@ impl SwapRecord {
         let (dir, name) = (Arc::clone(parent), SwapRecord::name_for(&self.target));
         let target = Target::new(dir, name, path);
         let mut staged = Staged::create(target, &options)?;
-        let own = sys::lasting_ino(staged.stat.id);
+        let fail = |e| Error::io("inspect the record of the swap at", path, e);
+        let own = sys::lasting_id(staged.stream.file()).map_err(fail)?;
         staged.stream.write_whole(&self.encode(own))?;
         staged.publish(&options)
     }
@@ -104,10 +105,10 @@ impl SwapRecord {
         name: &OsStr,
         file: &File,
     ) -> io::Result<std::result::Result<(SwapRecord, bool), Unusable>> {
-        let own = sys::lasting_ino(file.stat()?.id);
+        let own = sys::lasting_id(file)?;
         let found = SwapRecord::decode(&encoding::read(file)?);
         Ok(found.and_then(|(record, recorded)| match SwapRecord::name_for(&record.target) == name {
-            true => Ok((record, own != recorded)),
+            true => Ok((record, !own.is_same(recorded))),
             false => Err(Unusable::Corrupt),
         }))
     }
@@ -116,6 +117,8 @@ impl SwapRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OWN: LastingId = LastingId { ino: 7, born: 8 };
 
     fn sample() -> SwapRecord {
         {
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn a_record_reads_back() {
         let record = sample();
-        assert_eq!(SwapRecord::decode(&record.encode(7)), Ok((record, 7)));
+        assert_eq!(SwapRecord::decode(&record.encode(OWN)), Ok((record, OWN)));
     }
 
     #[test]
@@ -141,7 +144,7 @@ mod tests {
         let stage = names::fresh(Role::Tree);
         bad.push(SwapRecord { spent: stage.clone(), stage, ..sample() });
         for record in bad {
-            assert_eq!(SwapRecord::decode(&record.encode(7)), Err(Unusable::Corrupt), "{record:?}");
+            assert_eq!(SwapRecord::decode(&record.encode(OWN)), Err(Unusable::Corrupt), "{record:?}");
         }
     }
 }

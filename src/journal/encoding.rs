@@ -6,6 +6,7 @@
 //! | 4 | the version of the format |
 //! | 1 | a letter for the kind of record |
 //! | 8 | the inode of the record's own file |
+//! | 8 | when that was created, in nanoseconds; 0 if unknown |
 //! | 8 | the length of the body |
 //! | | the body |
 //! | 8 | the [checksum](crate::journal::checksum) of everything before it |
@@ -14,7 +15,7 @@
 //! keep their places in every version, and are looked at before anything else: a reader can always tell a
 //! record that a newer version of this crate wrote, whose checksum it can't know, from a damaged one.
 //!
-//! A record that says another inode than its own was copied, with its tree, or restored from a backup. There
+//! A record that says another file than its own was copied, with its tree, or restored from a backup. There
 //! the inodes of other files that it speaks of mean nothing either.
 
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ use std::io;
 use std::path::Path;
 
 use crate::journal::checksum::Checksum;
-use crate::sys::{self, File};
+use crate::sys::{self, File, LastingId};
 
 const MAGIC: &[u8; 8] = b"durafile";
 
@@ -31,7 +32,8 @@ const VERSION: u32 = 1;
 
 const KIND_AT: usize = MAGIC.len() + 4;
 const OWN_AT: usize = KIND_AT + 1;
-const LENGTH_AT: usize = OWN_AT + 8;
+const BORN_AT: usize = OWN_AT + 8;
+const LENGTH_AT: usize = BORN_AT + 8;
 const HEADER: usize = LENGTH_AT + 8;
 const SUM: usize = 8;
 
@@ -106,10 +108,11 @@ impl Writer {
         self.bytes(name.as_encoded_bytes());
     }
 
-    /// `own` is the inode of the file that the record is going to be in.
-    pub(crate) fn finish(mut self, own: u64) -> Vec<u8> {
+    /// `own` is the file that the record is going to be in.
+    pub(crate) fn finish(mut self, own: LastingId) -> Vec<u8> {
         let length = (self.0.len() - HEADER) as u64;
-        self.0[OWN_AT..LENGTH_AT].copy_from_slice(&own.to_le_bytes());
+        self.0[OWN_AT..BORN_AT].copy_from_slice(&own.ino.to_le_bytes());
+        self.0[BORN_AT..LENGTH_AT].copy_from_slice(&own.born.to_le_bytes());
         self.0[LENGTH_AT..HEADER].copy_from_slice(&length.to_le_bytes());
         let sum = Checksum::of(&self.0);
         self.number(sum);
@@ -121,8 +124,8 @@ impl Writer {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
-    /// The inode of the file that it was written to.
-    own: u64,
+    /// The file that it was written to.
+    own: LastingId,
 }
 
 impl<'a> Reader<'a> {
@@ -135,8 +138,9 @@ impl<'a> Reader<'a> {
         }
         let (framed, sum) = record.split_last_chunk::<SUM>().ok_or(Unusable::Corrupt)?;
         let (head, body) = framed.split_at_checked(HEADER).ok_or(Unusable::Corrupt)?;
-        let mut numbers = Reader { rest: &head[OWN_AT..], own: 0 };
-        let (own, length) = (numbers.number()?, numbers.number()?);
+        let mut numbers = Reader { rest: &head[OWN_AT..], own: LastingId::default() };
+        let own = LastingId { ino: numbers.number()?, born: numbers.number()? };
+        let length = numbers.number()?;
         let is_whole = Checksum::of(framed) == u64::from_le_bytes(*sum) && length == body.len() as u64;
         if is_whole && head[KIND_AT] == kind {
             Ok(Reader { rest: body, own })
@@ -170,7 +174,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    pub(crate) fn own(&self) -> u64 {
+    pub(crate) fn own(&self) -> LastingId {
         self.own
     }
 }
@@ -179,18 +183,20 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    const OWN: LastingId = LastingId { ino: 9, born: 8 };
+
     fn sample() -> Vec<u8> {
         let mut record = Writer::new(b'x');
         record.number(7);
         record.name(OsStr::new("a/b"));
-        record.finish(9)
+        record.finish(OWN)
     }
 
     #[test]
     fn a_record_reads_back_and_ends() {
         let bytes = sample();
         let mut record = Reader::open(b'x', &bytes).unwrap();
-        assert_eq!(record.own(), 9);
+        assert_eq!(record.own(), OWN);
         assert_eq!(record.number(), Ok(7));
         assert_eq!(record.path(), Ok(Path::new("a/b")));
         assert!(record.is_at_end());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::journal::checksum::Checksum;
 use crate::journal::encoding::{Reader, Unusable, Writer};
-use crate::sys::File;
+use crate::sys::{File, LastingId};
 
 const KIND: u8 = b'u';
 
@@ -43,7 +43,7 @@ impl UndoRecord {
         }
         record.bytes(&self.new_sums);
         // Which file the record is in tells nothing here: the target's inode does.
-        record.finish(0)
+        record.finish(LastingId::default())
     }
 
     pub(super) fn decode(record: &[u8]) -> Result<UndoRecord, Unusable> {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::{Dir, File, FileId, FsKind, Stat, TargetMeta};
+use super::{Dir, File, FileId, FsKind, LastingId, Stat, TargetMeta};
 
 /// There is no call that makes a whole file system durable and reports what went wrong.
 pub(crate) fn syncfs_is_reliable(_kind: FsKind, _stat: &Stat) -> bool {
@@ -91,6 +91,12 @@ impl File {
 /// The number of a file that it still has after a crash.
 pub(crate) fn lasting_ino(id: FileId) -> u64 {
     id.ino
+}
+
+/// NTFS and APFS give no number twice. A time of creation would tell less there: NTFS gives a file whose name was
+/// deleted a moment ago that one's, and APFS moves it when an older time of change is set.
+pub(crate) fn lasting_id(file: &File) -> io::Result<LastingId> {
+    Ok(LastingId { ino: lasting_ino(file.stat()?.id), born: 0 })
 }
 
 /// No mount refuses links of unnamed files, for there are none.

@@ -32,6 +32,25 @@ pub(crate) struct FileId {
     pub(crate) ino: u64,
 }
 
+/// What tells a file from every copy of it, also after a restart.
+///
+/// A file system gives the inode number of a deleted file to one of the next, so that a tree restored
+/// over another may have the same numbers again. The time at which a file was created can't be set, on most
+/// file systems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LastingId {
+    pub(crate) ino: u64,
+    /// In nanoseconds since 1970; 0 where that isn't told.
+    pub(crate) born: u64,
+}
+
+impl LastingId {
+    /// A kernel may tell the creation time to one process and not to the next.
+    pub(crate) fn is_same(self, other: LastingId) -> bool {
+        self.ino == other.ino && (self.born == other.born || self.born == 0 || other.born == 0)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
     pub(crate) kind: Kind,

@@ -24,7 +24,7 @@
 //! | any is `Missing` or `Lost`, and no file was put | [`RollBack`](RecoveryAction::RollBack) |
 //! | else | [`Redo`](RecoveryAction::Redo) of those that are `Ready` |
 //!
-//! **In a copy** of the tree (the record or the stage has another inode than the record says: a backup that was
+//! **In a copy** of the tree (the record is in another file than it says, or the stage has another inode: a backup that was
 //! restored, a tree that was copied, a file system that numbers inodes anew) inodes tell nothing. There a target
 //! holds the new content if size and checksum say so, and is what the record expects if size and time are; that
 //! nothing is there is expected only if nothing was, or if it was to be removed. Nobody knows what else happened to a copy, so
@@ -45,7 +45,7 @@ use crate::atomic::content::ContentId;
 use crate::journal::checksum::checksum;
 use crate::names::name_of;
 use crate::remnant::trust::{Found, Level, Trust, absent};
-use crate::sys::{self, Dir, File, Fingerprint, Kind};
+use crate::sys::{self, Dir, File, Fingerprint, Kind, LastingId};
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::record::{Action, Change, TransactionRecord};
 
@@ -100,7 +100,7 @@ enum Staged {
     Missing,
 }
 
-/// `own_ino` is the inode of the file that the record is in, `recorded_ino` the one that it says.
+/// `own` is the file that the record is in, `recorded` the one that it says.
 ///
 /// The second part is the directory with what is staged, as it was judged: whoever goes on uses this one,
 /// and not what has its name by then.
@@ -108,7 +108,7 @@ pub(crate) fn analyse(
     root: &Arc<Dir>,
     trust: &Trust<'_>,
     record: TransactionRecord,
-    (own_ino, recorded_ino): (u64, u64),
+    (own, recorded): (LastingId, LastingId),
 ) -> io::Result<(RecoveryAction, Option<Dir>)> {
     let stage = match record.stage.is_empty() {
         true => Found::Absent,
@@ -120,7 +120,7 @@ pub(crate) fn analyse(
         Found::Untrusted => return Ok((RecoveryAction::Distrust, None)),
     };
     let dirs = record.dirs.iter().map(PathBuf::as_path).collect();
-    let is_copy = own_ino != recorded_ino || is_stage_a_copy(stage.as_ref(), &record)?;
+    let is_copy = !own.is_same(recorded) || is_stage_a_copy(stage.as_ref(), &record)?;
     let mut analysis = Analysis { stage: stage.as_ref(), dirs, is_copy, below: DirCache::new(root) };
     let statuses: io::Result<Vec<Status>> =
         record.changes.iter().map(|change| analysis.status(change)).collect();
@@ -175,8 +175,8 @@ impl Status {
     }
 }
 
-/// The record may have been given its old inode number by chance. So each staged file is looked at, too: that all of
-/// them have theirs by chance is most unlikely.
+/// Where no time of creation is told, the record may have been given its old inode number by chance. So each
+/// staged file is looked at, too.
 fn is_stage_a_copy(stage: Option<&Dir>, record: &TransactionRecord) -> io::Result<bool> {
     let Some(stage) = stage else { return Ok(false) };
     for change in &record.changes {

@@ -297,7 +297,7 @@ impl Transaction {
             self.sync_contents(true)?;
         }
         let fail = |e| Error::io("inspect the record of the transaction in", &self.path, e);
-        let own = sys::lasting_ino(file.stat().map_err(fail)?.id);
+        let own = sys::lasting_id(&file).map_err(fail)?;
         let mut stream = ContentWriter::new(file, &self.path, (&self.of_the_rest).into());
         stream.write_whole(&plan.encode(own))?;
         let file = stream.into_file();

@@ -7,7 +7,7 @@ use crate::atomic::content::ContentId;
 use crate::atomic::target::is_inside;
 use crate::journal::encoding::{Reader, Unusable, Writer};
 use crate::names::{Role, role_of};
-use crate::sys::Fingerprint;
+use crate::sys::{Fingerprint, LastingId};
 
 const KIND: u8 = b't';
 const PUT: u64 = 1;
@@ -40,8 +40,8 @@ pub(crate) enum Action {
 }
 
 impl TransactionRecord {
-    /// `own` is the inode of the file that it is written to.
-    pub(crate) fn encode(&self, own: u64) -> Vec<u8> {
+    /// `own` is the file that it is written to.
+    pub(crate) fn encode(&self, own: LastingId) -> Vec<u8> {
         let mut record = Writer::new(KIND);
         record.name(&self.stage);
         record.name(&self.passing);
@@ -71,9 +71,9 @@ impl TransactionRecord {
         record.finish(own)
     }
 
-    /// Also the inode of the file that it was written to. Every path is checked, so that nothing outside the
+    /// Also the file that it was written to. Every path is checked, so that nothing outside the
     /// root is ever meant.
-    pub(crate) fn decode(record: &[u8]) -> Result<(TransactionRecord, u64), Unusable> {
+    pub(crate) fn decode(record: &[u8]) -> Result<(TransactionRecord, LastingId), Unusable> {
         let mut record = Reader::open(KIND, record)?;
         let mut found =
             TransactionRecord { stage: record.name()?.to_owned(), ..TransactionRecord::default() };
@@ -125,6 +125,8 @@ mod tests {
     use super::*;
     use crate::names::fresh;
 
+    const OWN: LastingId = LastingId { ino: 7, born: 8 };
+
     fn record(changes: Vec<Change>) -> TransactionRecord {
         let dirs = vec!["a".into(), "a/b".into()];
         TransactionRecord { stage: fresh(Role::Change), passing: fresh(Role::Passing), dirs, changes }
@@ -139,7 +141,7 @@ mod tests {
     fn a_record_reads_back() {
         let before = Some(Fingerprint { ino: 4, size: 9, seconds: 5, nanoseconds: 6, is_dir: false });
         let record = record(vec![put("a/b/c"), Change { path: "d".into(), before, action: Action::Remove }]);
-        assert_eq!(TransactionRecord::decode(&record.encode(5)), Ok((record, 5)));
+        assert_eq!(TransactionRecord::decode(&record.encode(OWN)), Ok((record, OWN)));
     }
 
     #[test]
@@ -147,7 +149,7 @@ mod tests {
         for path in ["/etc/passwd", "../x", "a/../../x", "", "a/"] {
             let change = Change { path: path.into(), before: None, action: Action::Remove };
             let record = record(vec![change]);
-            assert_eq!(TransactionRecord::decode(&record.encode(5)), Err(Unusable::Corrupt), "{path}");
+            assert_eq!(TransactionRecord::decode(&record.encode(OWN)), Err(Unusable::Corrupt), "{path}");
         }
     }
 
@@ -164,7 +166,7 @@ mod tests {
             ];
             for record in bad {
                 assert_eq!(
-                    TransactionRecord::decode(&record.encode(5)),
+                    TransactionRecord::decode(&record.encode(OWN)),
                     Err(Unusable::Corrupt),
                     "{record:?}"
                 );

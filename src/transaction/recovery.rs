@@ -133,7 +133,7 @@ impl TransactionRecovery<'_> {
             self.report.in_use.push(journal.into());
             return Ok(());
         }
-        let own = sys::lasting_ino(file.stat()?.id);
+        let own = sys::lasting_id(&file)?;
         let (action, stage) = match TransactionRecord::decode(&encoding::read(&file)?) {
             Ok((record, recorded)) => analyse(self.root, self.trust, record, (own, recorded))?,
             Err(Unusable::Unknown) if !self.policy.abandon => {

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 
+use super::file_system::fs_kind;
 use super::unnamed::proc_path;
 use crate::sys::unix::xattr::{read_acl, read_all, read_names};
 use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, retry};
-use crate::sys::{Dir, File, FileId, Fingerprint, Kind, OwnerNames, Stat, TargetMeta, Xattrs};
+use crate::sys::{Dir, File, FileId, Fingerprint, Kind, LastingId, OwnerNames, Stat, TargetMeta, Xattrs};
 
 /// `STATX_MNT_ID_UNIQUE`, Linux 6.8: a mount id that is never used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -113,6 +114,27 @@ pub(crate) fn lasting_ino(id: FileId) -> u64 {
         return session.lasting_ino(id);
     }
     id.ino
+}
+
+/// A server may make up the time of creation: Samba takes the oldest of the others, which a write changes.
+pub(crate) fn lasting_id(file: &File) -> io::Result<LastingId> {
+    let wanted = WITHOUT_TIMES | MNT_ID_UNIQUE | StatxFlags::BTIME;
+    let found = match retry(|| fs::statx(file, c"", AtFlags::EMPTY_PATH, wanted)) {
+        Err(e) if knows_no_statx(&e) => return Ok(LastingId { ino: lasting_ino(file.stat()?.id), born: 0 }),
+        found => found?,
+    };
+    let stat = from_statx(&found);
+    let ino = lasting_ino(stat.id);
+    #[cfg(feature = "crash_testing")]
+    if crate::sys::recorder::current().is_some() {
+        return Ok(LastingId { ino, born: 0 });
+    }
+    if found.stx_mask & StatxFlags::BTIME.bits() == 0 || fs_kind(file, &stat).is_ok_and(|kind| kind.remote) {
+        return Ok(LastingId { ino, born: 0 });
+    }
+    let seconds = found.stx_btime.tv_sec as u64;
+    let born = seconds.wrapping_mul(1_000_000_000).wrapping_add(found.stx_btime.tv_nsec.into());
+    Ok(LastingId { ino, born })
 }
 
 /// Times before 1970 count as 1970: very old.

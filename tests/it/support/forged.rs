@@ -44,7 +44,7 @@ impl Record {
         let mut bytes = b"durafile".to_vec();
         bytes.extend(1u32.to_le_bytes());
         bytes.push(kind);
-        bytes.extend([0; 16]);
+        bytes.extend([0; 24]);
         Record(bytes)
     }
 
@@ -58,12 +58,12 @@ impl Record {
     }
 }
 
-/// Ends a record: its length, its own inode and its checksum are made right.
+/// Ends a record: its length, its own inode and its checksum are made right. When it was created is not told.
 pub(crate) fn seal(record: &mut Vec<u8>, own: u64) {
-    const HEADER: usize = 29;
+    const HEADER: usize = 37;
     record.resize(record.len().max(HEADER), 0);
     let rest = (record.len() - HEADER) as u64;
-    record[HEADER - 16..HEADER - 8].copy_from_slice(&own.to_le_bytes());
+    record[HEADER - 24..HEADER - 16].copy_from_slice(&own.to_le_bytes());
     record[HEADER - 8..HEADER].copy_from_slice(&rest.to_le_bytes());
     let sum = checksum(record);
     record.extend(sum.to_le_bytes());

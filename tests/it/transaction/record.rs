@@ -164,8 +164,9 @@ fn a_record_with_any_byte_flipped_or_cut_off_changes_nothing_and_stops_writers_u
     let places = (0..8).chain(12..whole.len());
     let mut damage: Vec<(usize, Vec<u8>)> = places.map(|at| (at, whole.clone())).collect();
     damage.iter_mut().for_each(|(at, bytes)| bytes[*at] ^= 1 << (*at % 8));
-    damage
-        .extend([0, 1, 20, 21, 29, whole.len() - 8, whole.len() - 1].map(|len| (len, whole[..len].to_vec())));
+    damage.extend(
+        [0, 1, 20, 21, 29, 37, whole.len() - 8, whole.len() - 1].map(|len| (len, whole[..len].to_vec())),
+    );
     damage.push((whole.len(), [&whole[..], b"\0"].concat()));
     for (at, bytes) in damage {
         fs::write(&record, &bytes).unwrap();

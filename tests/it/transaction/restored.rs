@@ -2,7 +2,8 @@
 //! never undone, and a copy never becomes half of a transaction. Method: a child is killed while it
 //! applies a transaction, and then one of these things is done to what it leaves.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use crate::crash::case::look;
-use crate::support::{chmod, dir, names, refused, this_test};
+use crate::support::{chmod, dir, in_private_mounts, job, names, refused, strace, this_test};
 use crate::transaction::record::{assert_complete, content, half_applied, killed_at_rename, remnant};
 
 fn set_time(path: &Path, time: SystemTime) {
@@ -144,19 +145,73 @@ fn a_copy_without_the_stage_in_which_nothing_was_applied_is_rolled_back() {
     assert!(recover(copy.path()).unwrap().is_clean());
 }
 
+fn clear(home: &TempDir) {
+    for name in names(home.path()) {
+        let path = home.path().join(name);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+}
+
+fn copy_back(backup: &TempDir, home: &TempDir) {
+    let from = backup.path().join(".");
+    let done = Command::new("cp").args(["-a".as_ref(), from.as_os_str(), home.path().as_os_str()]).status();
+    assert!(done.unwrap().success());
+}
+
 /// In place over the tree that crashed: its root keeps its inode, everything in it gets another one.
 #[test]
 fn a_backup_of_the_whole_tree_that_is_restored_over_it_is_completed() {
     let Some(home) = half_applied(&this_test!()) else { return };
     let backup = copied(&home, "-a");
-    for name in names(home.path()) {
-        let path = home.path().join(name);
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-    }
-    let from = backup.path().join(".");
-    let done = Command::new("cp").args(["-a".as_ref(), from.as_os_str(), home.path().as_os_str()]).status();
-    assert!(done.unwrap().success());
+    clear(&home);
+    copy_back(&backup, &home);
     let _ = recover(home.path()).unwrap();
     assert_complete(&home);
     assert!(!look(home.path()).is_empty());
+}
+
+/// Lets the file have this inode again, with all else that a copy keeps. Those that were given out are in `given`.
+fn back_to_inode(ino: u64, path: &Path, given: &TempDir) {
+    let mut again = names(given.path()).into_iter().map(|name| given.path().join(name));
+    let again = again.find(|path| fs::metadata(path).unwrap().ino() == ino).unwrap();
+    let (content, metadata) = (fs::read(path).unwrap(), fs::metadata(path).unwrap());
+    fs::write(&again, content).unwrap();
+    chmod(&again, metadata.mode() & 0o7777);
+    set_time(&again, metadata.modified().unwrap());
+    fs::remove_file(path).unwrap();
+    fs::hard_link(again, path).unwrap();
+}
+
+/// As above, but by chance the record and all staged files have their old inode numbers again.
+#[test]
+fn inode_numbers_that_come_back_by_chance_do_not_make_a_copy_the_original() {
+    if job(&this_test!()).is_none() && !strace::works() {
+        return;
+    }
+    // One group of inodes, whose lowest is given out first.
+    let script = "cd \"$DIR\"; mkdir mnt; truncate -s 8M image; mkfs.ext4 -q -F -b 1024 image; mount -o loop image mnt; \
+                  export DURAFILE_TEST_DIR=\"$DIR/mnt\"; cd /";
+    in_private_mounts(&this_test!(), script, |_| {
+        let saver = "transaction::restored::a_backup_of_the_whole_tree_that_is_restored_over_it_is_completed";
+        let home = half_applied(saver).unwrap();
+        let (backup, given) = (copied(&home, "-a"), dir());
+        let (record, stage) = (remnant(home.path(), "j"), remnant(home.path(), "x"));
+        let mut files: Vec<PathBuf> = names(&stage).into_iter().map(|name| stage.join(name)).collect();
+        // Some of them are in place already, by another name of the same file.
+        files.extend(["a", "b"].map(|name| home.path().join(name)));
+        files.push(record);
+        let inodes: Vec<u64> = files.iter().map(|path| fs::metadata(path).unwrap().ino()).collect();
+        clear(&home);
+        for number in 0..100 {
+            fs::write(given.path().join(number.to_string()), "").unwrap();
+        }
+        copy_back(&backup, &home);
+        for (path, ino) in files.iter().zip(inodes) {
+            back_to_inode(ino, path, &given);
+        }
+        fs::remove_dir_all(given.path()).unwrap();
+        let recovery = recover(home.path()).unwrap();
+        assert!(recovery.quarantined().is_empty(), "{recovery:?}");
+        assert_complete(&home);
+    });
 }
