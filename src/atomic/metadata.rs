@@ -130,7 +130,7 @@ fn refusal(done: io::Result<()>) -> io::Result<Option<io::Error>> {
 }
 
 /// Whether it was done, and not refused.
-fn unless_refused(done: io::Result<()>) -> io::Result<bool> {
+pub(crate) fn unless_refused(done: io::Result<()>) -> io::Result<bool> {
     Ok(refusal(done)?.is_none())
 }
 

@@ -242,7 +242,8 @@ impl CarryOver<'_> {
         let copy = if shared { copy } else { self.copy_content(original, copy, rel)? };
         let is_kept = metadata::copy_metadata(&copy, &existing).map_err(|e| self.fail(rel, e))?;
         self.draft.keeps_metadata &= is_kept;
-        sys::copy_times(original, &copy).map_err(|e| self.fail(rel, e))?;
+        let has_times = metadata::unless_refused(sys::copy_times(original, &copy));
+        self.draft.keeps_metadata &= has_times.map_err(|e| self.fail(rel, e))?;
         self.files.copied(rel, copy);
         Ok(())
     }
@@ -262,7 +263,10 @@ impl CarryOver<'_> {
         };
         let copy = open(&self.draft.stage.root.dir, rel)?.as_inode()?;
         self.draft.keeps_metadata &= metadata::copy_metadata(&copy, &original.existing()?)?;
-        if self.lower.touched.contains(rel) { Ok(()) } else { sys::copy_times(&original, &copy) }
+        if !self.lower.touched.contains(rel) {
+            self.draft.keeps_metadata &= metadata::unless_refused(sys::copy_times(&original, &copy))?;
+        }
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::report::RecoveryReport;
 use crate::remnant::trust::{self, Level, Trust, is_contradiction};
-use crate::set::writer_lock::RecoveryLock;
+use crate::set::writer_lock::{RecoveryLock, WriterLock};
 use crate::sys::{self, Dir};
 
 /// The remnants in one directory that may belong together.
@@ -61,6 +61,8 @@ pub(crate) fn recover_swaps(
     policy: RemnantPolicy,
     report: &mut RecoveryReport,
 ) -> io::Result<()> {
+    let knows_no_writer = !sys::shares_locks_of_dirs(dir) && has_no_writer(dir)?;
+    let policy = RemnantPolicy { knows_no_writer, ..policy };
     let trust = &policy.trust(dir);
     let (spoken_for, keeps_trees) = (HashSet::new(), false);
     let mut recovery = SwapRecovery { dir, policy, trust, report, spoken_for, keeps_trees };
@@ -99,6 +101,20 @@ pub(crate) fn recover_swaps(
         report.add(state, name);
     }
     Ok(())
+}
+
+/// Whether no writer is at work in a directory where locks of directories are seen by nobody else. A writer takes the
+/// lock of its target before it makes a version, and has it until the version is the target or gone: so
+/// of those that were listed before, none is a writer's.
+fn has_no_writer(dir: &Dir) -> io::Result<bool> {
+    for entry in dir.entries()? {
+        let (name, _) = entry?;
+        // What can't be asked counts as held.
+        if names::role_of(&name) == Some(Role::Lock) && WriterLock::is_file_held(dir, &name).unwrap_or(true) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The same for one target, by its only writer and before it does anything.

@@ -175,7 +175,9 @@ fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<()> {
     }
     dir.sync()?;
     dir.unlink(&SwapRecord::name_for(&record.target))?;
-    RemnantPolicy::default().remove_tree(trust, &record.spent).map(|_| ())
+    // Whoever settles a record has the lock of its target, so that this is no writer's.
+    let policy = RemnantPolicy { knows_no_writer: true, ..RemnantPolicy::default() };
+    policy.remove_tree(trust, &record.spent).map(|_| ())
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use crate::atomic::create_parents;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::failing;
 use crate::fs_ops::{Place, fs_kind, reached};
 use crate::options::durability::Committed;
+use crate::sys::Dir;
 
 /// Creates a directory and all that are missing above it, each durable in its own parent.
 ///
@@ -28,7 +29,8 @@ use crate::options::durability::Committed;
 ///
 /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the path leads to something that is no directory,
 /// [`NotADirectory`](ErrorKind::NotADirectory) if such a thing is on the way, and the errors of
-/// the operating system. Directories that were created before the failure stay.
+/// the operating system. Directories that were created before the failure stay;
+/// [`Replaced`](TargetState::Replaced) says that the directory itself is there, but perhaps not durably.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let path = path.as_ref();
     if path.as_os_str().is_empty() {
@@ -45,9 +47,13 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         }
         e => e,
     };
-    let dir = create_parents::open_or_create(path).map_err(failed)?;
-    let kind = fs_kind(&dir).map_err(failed)?;
-    Ok(reached(dir.can_be_synced(), kind))
+    let created = create_parents::open_or_create(path);
+    match created.and_then(|dir| Ok((dir.can_be_synced(), fs_kind(&dir)?))) {
+        Ok((can_be_synced, kind)) => Ok(reached(can_be_synced, kind)),
+        // A sync failed, or the last look.
+        Err(e) if Dir::open(path).is_ok() => Err(failed(e).with_target(TargetState::Replaced)),
+        Err(e) => Err(failed(e)),
+    }
 }
 
 /// Does anything have that name?

@@ -113,6 +113,7 @@ impl RecoveryOptions {
             trust_others: false,
             abandon: false,
             keep_undecided: false,
+            knows_no_writer: false,
         };
         RecoveryOptions { recursive: true, one_file_system: false, undo_dir: None, policy }
     }

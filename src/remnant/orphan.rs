@@ -23,6 +23,8 @@ pub(crate) struct RemnantPolicy {
     pub(crate) abandon: bool,
     /// What can't be decided is for a recovery to move aside; a writer only fails.
     pub(crate) keep_undecided: bool,
+    /// Nobody writes a version of a directory that was listed here.
+    pub(crate) knows_no_writer: bool,
 }
 
 /// A directory that nobody uses any more.
@@ -208,7 +210,7 @@ impl RemnantPolicy {
         }
         let tree = self.unwritten(tree, name)?;
         // The directory's own lock tells nothing there.
-        let is_dark = !tree.has_lock && !sys::shares_locks_of_dirs(trust.dir());
+        let is_dark = !tree.has_lock && !self.knows_no_writer && !sys::shares_locks_of_dirs(trust.dir());
         if is_dark && self.min_age.is_zero() { Err(Ok(RemnantState::InUse)) } else { Ok(tree) }
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs;
 
 use super::mount_cache::MountCache;
-use crate::sys::unix::retry;
+use crate::sys::unix::{is_transient, retry};
 use crate::sys::{Dir, Family, File, FsKind, Stat};
 
 impl Family {
@@ -34,7 +34,17 @@ pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
         return Ok(assumed);
     }
     static CACHE: MountCache<FsKind> = MountCache::for_the_mount();
-    CACHE.get(stat, || Ok(fs_kind_of(magic_of(&fd)?)))
+    match CACHE.get(stat, || Ok(fs_kind_of(magic_of(&fd)?))) {
+        // A sandbox may refuse to tell.
+        Err(e) if !is_transient(&e) => Ok(untold_kind(stat)),
+        told => told,
+    }
+}
+
+/// What can't be told counts as bad. But the device of a disk has a major number, unlike memory and servers.
+fn untold_kind(stat: &Stat) -> FsKind {
+    let is_disk = fs::major(stat.id.dev) != 0;
+    FsKind { memory_backed: !is_disk, remote: !is_disk, family: Family::Other }
 }
 
 /// The number that a kind of file system is known by. The field is signed on some architectures, and 32 bits wide.

@@ -214,10 +214,7 @@ impl Dir {
 
     fn xattrs_without_proc(&self, name: &OsStr, id: FileId) -> io::Result<(Xattrs, bool)> {
         match self.open_file(name) {
-            Ok(file) if file.stat()?.id == id => match file.xattr_names() {
-                Ok(names) => read_all(names, |name, buffer| fs::fgetxattr(&file, name, buffer)),
-                Err(e) => read_acl(&e, |name, buffer| fs::fgetxattr(&file, name, buffer)),
-            },
+            Ok(file) if file.stat()?.id == id => file.xattrs(),
             // Replaced meanwhile, or not readable: nothing that could be kept.
             _ => Ok((Vec::new(), false)),
         }

@@ -240,7 +240,8 @@ pub(super) fn cannot_lock(e: &io::Error) -> bool {
 
 /// The file system has no extended attributes ("not supported"), or a sandbox or the rights keep them from
 /// the caller (`EPERM`, `EACCES`).
-pub(in crate::sys) fn no_xattrs(e: &io::Error) -> bool {
+#[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
+pub(super) fn no_xattrs(e: &io::Error) -> bool {
     is_unsupported(e) || is_denied(e)
 }
 
@@ -306,11 +307,11 @@ pub(in crate::sys) fn cannot_be_unnamed(e: &io::Error) -> bool {
     is_unsupported(e) || is_one_of(e, &[Errno::ISDIR, Errno::INVAL, Errno::PERM])
 }
 
-/// There is no `sync_file_range` here ("not supported", `ESPIPE` of what is no file or block device), or a
-/// sandbox forbids it (`EPERM`).
+/// There is no `sync_file_range` here ("not supported", `EINVAL`, `ESPIPE` of what is no file or block device), or a
+/// sandbox forbids it (`EPERM`, `EACCES`).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in crate::sys) fn no_write_out(e: &io::Error) -> bool {
-    is_unsupported(e) || is_one_of(e, &[Errno::PERM, Errno::SPIPE])
+    is_unsupported(e) || is_denied(e) || is_one_of(e, &[Errno::INVAL, Errno::SPIPE])
 }
 
 /// The file system can't reserve room ("not supported", `EINVAL` of one that knows no `KEEP_SIZE`), or a sandbox

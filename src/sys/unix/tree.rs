@@ -7,7 +7,6 @@ use std::path::Path;
 
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid};
 
-use super::errors::no_xattrs;
 use super::{Dir, File, retry};
 use crate::sys::{Stat, TargetMeta, stat_fd};
 
@@ -68,22 +67,23 @@ pub(crate) fn copy_times(from: &File, to: &File) -> io::Result<()> {
     retry(|| fs::futimens(to, &times))
 }
 
-/// On macOS an ACL is no extended attribute, and is not seen.
-const KEEPS_ALL: bool = cfg!(any(target_os = "linux", target_os = "android"));
-
 impl File {
+    /// The attributes as far as the caller may read them, which are never all: an ACL is no attribute here.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn xattrs(&self) -> io::Result<(crate::sys::Xattrs, bool)> {
+        let names = match self.xattr_names() {
+            Err(e) if super::errors::no_xattrs(&e) => Vec::new(),
+            names => names?,
+        };
+        // What may not be read, or is gone again, could not be kept.
+        let read = |name: std::ffi::CString| Some((name.clone(), self.xattr(&name).ok()?));
+        Ok((names.into_iter().filter_map(read).collect(), false))
+    }
+
     /// Describes an open file or directory, with its attributes.
     pub(crate) fn existing(&self) -> io::Result<TargetMeta> {
         let stat = self.stat()?;
-        let names = match self.xattr_names() {
-            Err(e) if no_xattrs(&e) => Vec::new(),
-            names => names?,
-        };
-        let listed = names.len();
-        // What may not be read, or is gone again, could not be kept.
-        let read = |name: std::ffi::CString| Some((name.clone(), self.xattr(&name).ok()?));
-        let xattrs: Vec<_> = names.into_iter().filter_map(read).collect();
-        let is_complete = KEEPS_ALL && xattrs.len() == listed;
+        let (xattrs, is_complete) = self.xattrs()?;
         let owner_names = self.owner_names(&stat);
         Ok(TargetMeta { stat, xattrs, is_complete, owner_names })
     }

@@ -76,6 +76,15 @@ pub(in crate::sys) fn read_acl(
 }
 
 impl File {
+    /// All attributes as far as the caller may read them, and whether these are all.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(in crate::sys) fn xattrs(&self) -> io::Result<(Xattrs, bool)> {
+        match self.xattr_names() {
+            Ok(names) => read_all(names, |name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
+            Err(e) => read_acl(&e, |name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
+        }
+    }
+
     pub(crate) fn xattr_names(&self) -> io::Result<Vec<CString>> {
         read_names(|buffer| fs::flistxattr(&self.fd, buffer))
     }

@@ -5,11 +5,7 @@
 pub(crate) type Entry = (&'static str, &'static str, &'static str);
 
 /// What is wrong today.
-pub(crate) const KNOWN: &[Entry] = &[
-    // What a killed writer staged, once it no longer holds the file that is locked for all machines.
-    ("NFS", "a killed AtomicDir is old or new", "violated: a remnant stays"),
-    ("NFS, all_squash", "a killed AtomicDir is old or new", "violated: a remnant stays"),
-];
+pub(crate) const KNOWN: &[Entry] = &[];
 
 /// What is refused for good, as it must be where the place can't do it.
 pub(crate) const RIGHTLY_REFUSED: &[Entry] = &[
@@ -22,6 +18,7 @@ pub(crate) const RIGHTLY_REFUSED: &[Entry] = &[
     ("seccomp: no flock", "a killed AtomicDir is old or new", "refused: unsupported"),
     ("seccomp: no flock", "recover leaves a live Transaction alone", "refused: unsupported"),
     ("seccomp: no flock", "recover leaves a live AtomicDir alone", "refused: unsupported"),
+    ("seccomp: no flock", "recover leaves an AtomicDir alone that commits", "refused: unsupported"),
     ("seccomp: no flock", "two Transactions exclude each other", "refused: unsupported"),
     ("seccomp: no flock", "two AtomicDirs exclude each other", "refused: unsupported"),
     ("seccomp: no flock", "recover removes what a killed Transaction left", "refused: unsupported"),

@@ -19,6 +19,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("recover leaves a live Batch alone", |scene| live(scene, "batch")),
     rule("recover leaves a live Transaction alone", |scene| live(scene, "transaction")),
     rule("recover leaves a live AtomicDir alone", |scene| live(scene, "directory")),
+    rule("recover leaves an AtomicDir alone that commits", committing),
     rule("two Transactions exclude each other", excluded_transaction),
     rule("two AtomicDirs exclude each other", excluded_directory),
     rule("recover removes what a killed AtomicFile left", |scene| orphan(scene, "stream")),
@@ -97,7 +98,11 @@ pub(crate) struct Other {
 
 impl Other {
     fn start(scene: &Scene<'_>, role: &str) -> Result<Other, Wrong> {
-        let mut command = scene.site.child(&[], &format!("{role} {}", scene.folder.display()));
+        Other::start_behind(&[], scene, role)
+    }
+
+    fn start_behind(prefix: &[&str], scene: &Scene<'_>, role: &str) -> Result<Other, Wrong> {
+        let mut command = scene.site.child(prefix, &format!("{role} {}", scene.folder.display()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut other = Other { child, lines };
@@ -175,6 +180,25 @@ fn live(scene: &Scene<'_>, role: &str) -> Answer {
     ensure(doc(&talk)? == 1, "Ok, but it is not there", &recovery)?;
     untouched?;
     Ok(format!("in use: {}", recovery.in_use().len()))
+}
+
+/// Once a version is complete, nothing in it says any more that its writer lives. Each sync takes so long that many
+/// recoveries see it then.
+fn committing(scene: &Scene<'_>) -> Answer {
+    let slowly = "inject=fsync:delay_enter=100000";
+    let prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", slowly, "--"];
+    let talk = prepare(scene)?;
+    let mut other = Other::start_behind(&prefix, &talk, "directory")?;
+    writeln!(other.child.stdin.as_mut().unwrap())?;
+    let mut recoveries = 0;
+    while other.child.try_wait()?.is_none() {
+        recover(scene.first())?;
+        recoveries += 1;
+    }
+    other.wait_for("DONE").map_err(|wrong| violated("a live writer was hurt", wrong))?;
+    ensure(doc(&talk)? == 1, "Ok, but it is not there", recoveries)?;
+    ensure(recoveries > 3, "too few recoveries to tell", recoveries)?;
+    Ok(format!("{recoveries} recoveries"))
 }
 
 fn locked<T>(other: Other, second: durafile::Result<T>) -> Answer {

@@ -5,7 +5,7 @@ pub(crate) mod cancel;
 mod kept_metadata;
 mod older_kernels;
 mod property;
-mod refusals;
+pub(crate) mod refusals;
 mod rules_content;
 mod rules_links;
 mod rules_machine;

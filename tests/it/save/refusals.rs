@@ -243,7 +243,7 @@ fn the_replaced_file_is_held_across_the_rename_on_ext4_only() {
 }
 
 /// An ACL that gives user 3000 what the owning group does not have: under it the group bits of the mode are its mask.
-fn set_acl(path: &Path) -> bool {
+pub(crate) fn set_acl(path: &Path) -> bool {
     let mut acl = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in [(1u16, 6u16, !0u32), (2, 6, 3000), (4, 0, !0), (16, 6, !0), (32, 0, !0)] {
         acl.extend(tag.to_le_bytes());

@@ -34,7 +34,7 @@ const NEVER_INTERRUPTED: [&str; 10] = [
 ];
 
 /// What an operation left: each name below the directory, and the first line of each file.
-fn tree(dir: &Path) -> Vec<(String, String)> {
+pub(super) fn tree(dir: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -1,5 +1,6 @@
 //! What the door to the operating system takes upon itself: interrupted calls, and errnos of systems
 //! that lack something.
 
+mod doing_without;
 mod interrupted;
-mod without_xattrs;
+mod not_here;

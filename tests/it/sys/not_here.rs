@@ -1,0 +1,267 @@
+//! Goal: wherever a kernel, a mount or a sandbox refuses a system call, an operation works without it, or fails
+//! with its target as it says, without a remnant that stays, and without a root in which nobody can save any
+//! more. Method: strace answers each call of each operation with each errno that some system has for "not here":
+//! each call once, and all of one name. What comes of it is judged by the tree, before and after a recovery, and by
+//! the same operation without faults.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Output;
+use std::sync::Mutex;
+
+use durafile::{
+    AtomicDir, Batch, Carry, DirOptions, Result, SyncStrategy, TransactionOptions, WriteOptions, recover,
+};
+use fs_err as fs;
+
+use super::interrupted::tree;
+use crate::support::strace::{Call, marked, run, works};
+use crate::support::{dir, job, long, rerun, this_test};
+
+const ERRNOS: [&str; 10] =
+    ["EPERM", "EACCES", "EINVAL", "ENOSYS", "EOPNOTSUPP", "ENOTTY", "EXDEV", "EROFS", "EBUSY", "EIO"];
+
+/// They belong to threads and to the standard library, which gives up the process without them. `uname` can't fail
+/// by its documentation, and rustix relies on that.
+const NOT_OURS: [&str; 9] = [
+    "futex",
+    "geteuid",
+    "getpid",
+    "clock_gettime",
+    "prctl",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "rseq",
+    "uname",
+];
+
+/// Without random numbers the standard library makes no `HashMap`; it knows these two answers.
+const WITHOUT_RANDOM: [&str; 2] = ["EPERM", "ENOSYS"];
+
+const CASES: [&str; 15] = [
+    "new",
+    "replace",
+    "create_new",
+    "parents",
+    "named at the end",
+    "batch",
+    "transaction",
+    "new directory",
+    "copied directory",
+    "linked directory",
+    "remove_file",
+    "remove_dir_all",
+    "rename",
+    "create_dir_all",
+    "recover",
+];
+
+/// With a remnant only in a child: this process lives on, and so would its lock.
+fn prepare(dir: &Path, is_child: bool, case: &str) {
+    fs::create_dir_all(dir.join("talk/files")).unwrap();
+    for name in ["file", "other", "gone", "talk/metadata", "talk/files/mine"] {
+        fs::write(dir.join(name), "old").unwrap();
+    }
+    if is_child && case == "recover" {
+        let staged = WriteOptions::new().open(dir.join("file")).unwrap();
+        std::mem::forget(staged);
+    }
+}
+
+fn act(dir: &Path, case: &str) -> Result<()> {
+    let sync = SyncStrategy::PerFile;
+    match case {
+        "new" => durafile::write(dir.join("fresh"), "new").map(drop),
+        "replace" => durafile::write(dir.join("file"), "new").map(drop),
+        "create_new" => WriteOptions::new().create_new(true).write(dir.join("fresh"), "new").map(drop),
+        "parents" => WriteOptions::new().create_parents(true).write(dir.join("a/b/fresh"), "new").map(drop),
+        "named at the end" => {
+            let mut file = WriteOptions::new().open_in(dir)?;
+            std::io::Write::write_all(&mut file, b"new").unwrap();
+            file.commit_as("fresh").map(drop)
+        }
+        "batch" => {
+            let mut batch = Batch::new().sync(sync);
+            for name in ["file", "other", "fresh"] {
+                batch.write(dir.join(name), "new")?;
+            }
+            batch.commit().map(drop)
+        }
+        "transaction" => {
+            let mut transaction = TransactionOptions::new().sync(sync).begin(dir)?;
+            transaction.write("file", "new")?;
+            transaction.write("talk/metadata", "new")?;
+            transaction.write("a/fresh", "new")?;
+            transaction.remove("gone")?;
+            transaction.commit().map(drop)
+        }
+        "new directory" => {
+            let mut made = AtomicDir::create(dir.join("fresh"))?;
+            made.write("metadata", "new")?;
+            made.commit().map(drop)
+        }
+        "copied directory" | "linked directory" => {
+            let carry = if case == "linked directory" { Carry::HardLink } else { Carry::Copy };
+            let mut next = DirOptions::new().carry(carry).sync(sync).update(dir.join("talk"))?;
+            next.write("metadata", "new")?;
+            next.commit().map(drop)
+        }
+        "remove_file" => durafile::remove_file(dir.join("gone")).map(drop),
+        "remove_dir_all" => durafile::remove_dir_all(dir.join("talk")).map(drop),
+        "rename" => durafile::rename(dir.join("gone"), dir.join("file")).map(drop),
+        "create_dir_all" => durafile::create_dir_all(dir.join("a/b")).map(drop),
+        _ => recover(dir).map(drop),
+    }
+}
+
+/// In the child: what came of it, in one line.
+fn tell(dir: &Path, case: &str) {
+    prepare(dir, true, case);
+    match marked(|| act(dir, case)) {
+        Ok(()) => println!("\nOUTCOME Ok"),
+        Err(e) => {
+            let states: Vec<String> = e.files().iter().map(|(_, state)| format!("{state:?}")).collect();
+            println!("\nOUTCOME {:?} {} {} {e}", e.target(), e.kind(), states.join(","));
+        }
+    }
+}
+
+type Tree = Vec<(String, String)>;
+
+fn is_remnant(entry: &(String, String)) -> bool {
+    Path::new(&entry.0).components().any(|name| durafile::is_remnant(name))
+}
+
+fn without_remnants(dir: &Path) -> Tree {
+    tree(dir).into_iter().filter(|entry| !is_remnant(entry)).collect()
+}
+
+/// What one fault is to be judged by.
+struct Sweep<'s> {
+    test: &'s str,
+    case: &'s str,
+    before: Tree,
+    after: Tree,
+}
+
+impl Sweep<'_> {
+    /// The error is what is wrong with what this fault led to.
+    fn try_fault(&self, fault: &str) -> std::result::Result<(), String> {
+        let home = dir();
+        let words = ["timeout", "20", "strace", "-f", "-o", "/dev/null", "-e", fault, "--"];
+        let output = rerun(&words.map(std::ffi::OsStr::new), self.test, home.path(), self.case).output();
+        let said = said(&output.unwrap())?;
+        let state = said.split(' ').next().unwrap_or_default();
+        self.judge(home.path(), state).map_err(|wrong| format!("{said}: {wrong}"))
+    }
+
+    /// Directories that were made on the way stay, as those of `std::fs` do.
+    fn without_parents(&self, mut found: Tree, state: &str) -> Tree {
+        let made = match self.case {
+            "parents" if state == "Unchanged" => &["a", "a/b"][..],
+            "create_dir_all" if state == "Unchanged" => &["a"],
+            _ => &[],
+        };
+        found.retain(|entry| !made.contains(&entry.0.as_str()));
+        found
+    }
+
+    fn judge(&self, home: &Path, state: &str) -> std::result::Result<(), String> {
+        let expect = |what: &str, found: &Tree, allowed: &[&Tree]| match allowed.contains(&found) {
+            true => Ok(()),
+            false => Err(format!("{what}: {found:?}")),
+        };
+        let of_state: &[&Tree] = match state {
+            "Ok" | "Replaced" => &[&self.after],
+            "Unchanged" => &[&self.before],
+            "Pending" | "Unknown" => &[&self.before, &self.after],
+            _ => return Err("no state".into()),
+        };
+        // Of files that do not belong together some may be new.
+        let is_mixed = self.case == "batch" && state != "Ok";
+        if !is_mixed && state != "Pending" {
+            expect("the tree", &self.without_parents(without_remnants(home), state), of_state)?;
+        }
+        let recovery = recover(home).map_err(|e| format!("the recovery: {e}"))?;
+        let recovered = tree(home);
+        if let Some(left) = recovered.iter().find(|entry| is_remnant(entry)) {
+            return Err(format!("{} stays: {recovery:?}", left.0));
+        }
+        let settled: &[&Tree] = if state == "Pending" { &[&self.after] } else { of_state };
+        if !is_mixed {
+            expect("after the recovery", &self.without_parents(recovered, state), settled)?;
+        }
+        for entry in fs::read_dir(home).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+        }
+        prepare(home, false, self.case);
+        act(home, self.case).map_err(|e| format!("the next time: {e}"))?;
+        expect("the next time", &tree(home), &[&self.after])
+    }
+}
+
+fn said(output: &Output) -> std::result::Result<String, String> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let said = stdout.lines().find_map(|line| line.strip_prefix("OUTCOME "));
+    let broken =
+        || format!("no outcome: {}\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    said.map(str::to_owned).ok_or_else(broken)
+}
+
+/// Each call once, and all of one name.
+fn faults(calls: &[Call]) -> Vec<String> {
+    let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| !NOT_OURS.contains(&call.name.as_str())) {
+        named.entry(&call.name).or_default().push(call.nth);
+    }
+    let mut faults = Vec::new();
+    for errno in ERRNOS {
+        for (name, nth) in &named {
+            if *name == "getrandom" && !WITHOUT_RANDOM.contains(&errno) {
+                continue;
+            }
+            let (first, last) = (nth[0], nth[nth.len() - 1]);
+            let fault = |when: String| format!("inject={name}:error={errno}:when={when}");
+            faults.extend(nth.iter().map(|nth| fault(nth.to_string())));
+            if nth.len() > 1 {
+                faults.push(fault(format!("{first}..{last}")));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn no_call_that_is_refused_leads_to_a_wrong_state_or_a_remnant_that_stays() {
+    let test = this_test!();
+    if job(&test).is_none() && !works() {
+        return;
+    }
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let Some(whole) = run(&test, case, &[], &tell) else { return };
+        assert_eq!(whole.outcome.as_deref(), Some("Ok"), "{case}");
+        let before = dir();
+        prepare(before.path(), false, case);
+        let sweep =
+            Sweep { test: &test, case, before: tree(before.path()), after: without_remnants(whole.path()) };
+        let all = faults(&whole.calls);
+        let tried = Mutex::new(long::each(40, all, "faults").into_iter());
+        let told = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(|| {
+                    loop {
+                        let Some(fault) = tried.lock().unwrap().next() else { return };
+                        let came = sweep.try_fault(&fault);
+                        told.lock().unwrap().push((fault, came));
+                    }
+                });
+            }
+        });
+        let told = told.into_inner().unwrap().into_iter();
+        wrong.extend(told.filter_map(|(fault, came)| Some(format!("{case}, {fault}: {}", came.err()?))));
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
