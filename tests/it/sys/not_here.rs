@@ -129,7 +129,7 @@ fn tell(dir: &Path, case: &str) {
 type Tree = Vec<(String, String)>;
 
 fn is_remnant(entry: &(String, String)) -> bool {
-    Path::new(&entry.0).components().any(|name| durafile::is_remnant(name))
+    Path::new(&entry.0).components().any(durafile::is_remnant)
 }
 
 fn without_remnants(dir: &Path) -> Tree {
