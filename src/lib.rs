@@ -63,7 +63,7 @@
 //! # Platforms
 //!
 //! Linux comes first: everything is tested there, on ext4, XFS, btrfs, tmpfs and overlayfs. On Windows a
-//! save reaches [`Durability::Data`], and the replaced file's ACL, streams, encryption and compression are not
+//! save reaches [`Durability::Data`], and the replaced file's ACL, streams and compression are not
 //! kept; the portable tests were run under wine only. On macOS ACLs are not kept, and nothing was run: the
 //! code is type-checked. `docs/platforms.md` in the repository has a table.
 //!

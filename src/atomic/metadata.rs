@@ -48,6 +48,7 @@ pub(crate) fn apply(
         set_mode(file, mode, None)?;
         return check_asked(file, mode, options).map(|()| true);
     };
+    check_encryption(&old.stat, stat)?;
     let owner = keep_owner(file, stat, old)?;
     let mut wanted = old.xattrs.clone();
     wanted.retain(|(name, _)| !is_never_copied(name.as_bytes()));
@@ -62,6 +63,15 @@ pub(crate) fn apply(
     let is_rest_kept = rest.set_for(file, stat, &old.stat, owner)?;
     asked.map_or(Ok(()), |mode| check_asked(file, mode, options))?;
     Ok(is_rest_kept && owner.is_kept && owner.group_kept && old.is_complete)
+}
+
+/// What is encrypted stays so. Only its directory can encrypt a new file.
+pub(crate) fn check_encryption(old: &Stat, new: &Stat) -> io::Result<()> {
+    if old.is_encrypted && !new.is_encrypted {
+        let reason = "the file is encrypted, and a new one in its directory is not";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+    }
+    Ok(())
 }
 
 /// Permissions that were asked for are reached, or the save fails: a group that the caller is no member of, and

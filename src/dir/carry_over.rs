@@ -236,6 +236,10 @@ impl CarryOver<'_> {
             self.twins.insert(existing.stat.id, rel.to_owned());
         }
         let copy = to.create_new(name, existing.stat.mode & 0o700).map_err(fail)?;
+        if existing.stat.is_encrypted {
+            let stat = copy.stat().map_err(fail)?;
+            metadata::check_encryption(&existing.stat, &stat).map_err(|e| self.fail(rel, e))?;
+        }
         let worth = self.sharing && existing.stat.size >= WORTH_SHARING;
         let shared = worth && copy.share_content_of(original).map_err(fail)?;
         self.sharing &= !worth || shared;

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::metadata;
 use crate::atomic::staged::Staged;
 use crate::atomic::target::Target;
 use crate::cancel::CancelToken;
@@ -77,6 +78,7 @@ impl UndoDir {
         let record = self.record(old, new).map_err(fail)?;
         let options = WriteOptions { cancel: options.cancel.clone(), ..private() };
         let mut staged = Staged::create(self.as_target(path), &options)?;
+        metadata::check_encryption(&old.stat, &staged.stat).map_err(fail)?;
         staged.stream.write(&record.encode())?;
         let mut sum = Checksum::new();
         let mut chunk = vec![0; CHUNK as usize];

@@ -37,6 +37,7 @@ fn from_stat(found: &fs::Stat) -> Stat {
         // A rename tells, by EBUSY.
         mount_root: false,
         is_immutable_or_append_only: found.st_flags & FIXED != 0,
+        is_encrypted: false,
     }
 }
 

@@ -41,6 +41,7 @@ fn from_stat(found: &fs::Stat) -> Stat {
         mount_root: false,
         // A rename tells, by EPERM.
         is_immutable_or_append_only: false,
+        is_encrypted: false,
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct Stat {
     pub(crate) mount_root: bool,
     /// The file can't be changed by anybody, or only appended to.
     pub(crate) is_immutable_or_append_only: bool,
+    /// It is encrypted on the disk, by itself (EFS of Windows) or because its directory was (fscrypt).
+    pub(crate) is_encrypted: bool,
 }
 
 /// What tells a file from any that is saved at the same name later. A change of mode, owner or links

@@ -49,6 +49,7 @@ fn from_statx(found: &fs::Statx) -> Stat {
         gid: found.stx_gid,
         mount: unique.then_some(found.stx_mnt_id),
         mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        is_encrypted: found.stx_attributes.contains(StatxAttributes::ENCRYPTED),
         is_immutable_or_append_only: found
             .stx_attributes
             .intersects(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND)),
@@ -160,6 +161,7 @@ fn from_stat(found: &fs::Stat) -> Stat {
         mount: None,
         mount_root: false,
         is_immutable_or_append_only: false,
+        is_encrypted: false,
     }
 }
 

@@ -145,7 +145,7 @@ impl Dir {
     }
 
     pub(crate) fn lookup(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<TargetMeta> {
-        // Security descriptor, encryption, compression and streams are not kept.
+        // Security descriptor, compression and streams are not kept.
         Ok(TargetMeta {
             stat: self.stat_at(name)?,
             xattrs: Vec::new(),
@@ -156,7 +156,7 @@ impl Dir {
 
     /// Encryption is all that is known of it here.
     pub(crate) fn nature(&self) -> io::Result<DirNature> {
-        Ok(DirNature { is_encrypted: open::is_encrypted(&self.path()?)?, ..DirNature::default() })
+        Ok(DirNature { is_encrypted: self.stat()?.is_encrypted, ..DirNature::default() })
     }
 
     pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<PathBuf> {

@@ -111,12 +111,6 @@ pub(super) fn shared_for_now(path: &Path) -> io::Result<File> {
     options(GENERIC_READ, SHARE_READ, OPEN_REPARSE_POINT).write(true).create(true).open(path)
 }
 
-/// Is this directory, or what is in it, encrypted on the disk (EFS)?
-pub(super) fn is_encrypted(path: &Path) -> io::Result<bool> {
-    let found = winapi_util::file::information(to_inspect(path)?)?;
-    Ok(found.file_attributes() & ATTRIBUTE_ENCRYPTED != 0)
-}
-
 pub(super) fn stat(handle: &File) -> io::Result<Stat> {
     let found = winapi_util::file::information(handle)?;
     let has = |attribute| found.file_attributes() & attribute != 0;
@@ -143,5 +137,6 @@ pub(super) fn stat(handle: &File) -> io::Result<Stat> {
         mount: None,
         mount_root: false,
         is_immutable_or_append_only: false,
+        is_encrypted: has(ATTRIBUTE_ENCRYPTED),
     })
 }

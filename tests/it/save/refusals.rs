@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use durafile::{AtomicFile, ErrorKind, Symlinks, TargetState, WriteOptions};
+use durafile::{AtomicDir, AtomicFile, Batch, ErrorKind, Symlinks, TargetState, Transaction, WriteOptions};
 use fs_err as fs;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
@@ -291,5 +291,54 @@ fn where_attributes_can_t_be_listed_or_read_the_group_gains_nothing() {
         let mut value = [0; 256];
         let acl = rustix::fs::getxattr(trace.path().join("file"), "system.posix_acl_access", &mut value[..]);
         assert_eq!(acl.is_ok(), keeps_acl, "{at}");
+    }
+}
+
+/// What the kernel answers about the target is changed on its way, since no file system here encrypts: the
+/// first fields of `struct statx` are its mask, the size of a block, and attributes with `STATX_ATTR_ENCRYPTED`.
+#[test]
+fn an_encrypted_file_is_not_replaced_by_a_plain_one() {
+    let test = this_test!();
+    if let Some((home, case)) = job(&test) {
+        return match case.as_str() {
+            "save" => traced(|| durafile::write(home.join("talk/file"), "new")),
+            "batch" => traced(|| {
+                let mut batch = Batch::new();
+                batch.write(home.join("talk/file"), "new")?;
+                batch.commit().map(|mut all| all.pop().unwrap())
+            }),
+            "transaction" => traced(|| {
+                let mut transaction = Transaction::begin(home.join("talk"))?;
+                transaction.write("file", "new")?;
+                transaction.commit()
+            }),
+            _ => traced(|| {
+                let mut next = AtomicDir::update(home.join("talk"))?;
+                next.write("beside", "new")?;
+                next.commit()
+            }),
+        };
+    }
+    if !works() {
+        return;
+    }
+    for (attributes, expected) in [("0008", "unsupported Unchanged 0"), ("0000", "Ok")] {
+        for case in ["save", "batch", "transaction", "directory"] {
+            let home = dir();
+            fs::create_dir(home.path().join("talk")).unwrap();
+            let target = home.path().join("talk/file");
+            fs::write(&target, "old").unwrap();
+            let fault = format!("inject=statx:poke_exit=@arg5=ff47000000100000{attributes}000000000000");
+            let words =
+                ["strace", "-f", "-o", "/dev/null", "-e", &fault, "-P", target.to_str().unwrap(), "--"];
+            let output = rerun(&words.map(OsStr::new), &test, home.path(), case).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let outcome = said.lines().find_map(|line| line.strip_prefix("OUTCOME ")).unwrap_or(&said);
+            assert!(outcome.starts_with(expected), "{case}: {outcome}");
+            let content = if expected == "Ok" && case != "directory" { "new" } else { "old" };
+            assert_eq!(fs::read_to_string(&target).unwrap(), content, "{case}");
+            assert_eq!(names(home.path()), ["talk"], "{case}");
+            assert!(!names(home.path().join("talk")).iter().any(durafile::is_remnant), "{case}");
+        }
     }
 }
