@@ -1,6 +1,6 @@
 //! Step 8, before the rename: the version that is about to be replaced gets a second name, which it keeps.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, FileId};
 
 impl WriteOptions {
     /// Refuses a name that can't be that of a previous version, before anything is touched.
@@ -34,41 +34,77 @@ impl WriteOptions {
 
 const KEEP: &str = "keep the previous version of";
 
+/// A version that has got its second name. Dropped, what had that name before is gone.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    dir: Arc<Dir>,
+    name: OsString,
+    id: FileId,
+    before: Before,
+}
+
+/// What had the second name before.
+#[derive(Debug)]
+enum Before {
+    Nothing,
+    /// Another file, which has this name until the target is replaced.
+    Waiting(StagedName),
+    /// It can't be had back.
+    Gone,
+}
+
+impl Kept {
+    /// The target is not replaced after all: the name leads again to what it led to before.
+    pub(crate) fn undo(self) {
+        // An error here is one more on the way out of another. Both names lead to a complete version.
+        match self.before {
+            Before::Nothing if self.dir.stat_at(&self.name).is_ok_and(|found| found.id == self.id) => {
+                let _ = self.dir.unlink(&self.name);
+            }
+            Before::Waiting(older) if self.dir.rename(older.as_name(), &self.name).is_ok() => older.keep(),
+            Before::Nothing | Before::Waiting(_) | Before::Gone => {}
+        }
+    }
+}
+
 /// Gives what stands at the target its second name, if something does and a name was asked for. Whoever had that name
 /// loses it in the same instant. The sync of the directory, step 10, makes both names durable.
-pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<()> {
-    let Some(name) = &options.keep_previous else { return Ok(()) };
+pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kept>> {
+    let Some(name) = &options.keep_previous else { return Ok(None) };
     let (dir, path) = (&target.dir, &target.path);
     let failed = |e| Error::io(KEEP, path, e);
     let found = match dir.stat_at(&target.name) {
-        Err(e) if sys::is_not_found(&e) => return Ok(()),
+        Err(e) if sys::is_not_found(&e) => return Ok(None),
         found => found.map_err(failed)?,
     };
-    match dir.stat_at(name) {
+    let before = dir.stat_at(name);
+    match &before {
         Ok(kept) if kept.id == found.id && kept.nlink < 2 => {
             let reason = "the name for it is that of the file itself";
             return Err(Error::new(ErrorKind::InvalidPath, KEEP, path).because(reason));
         }
         // A crash between the two renames has left both names. A rename from one name of a file to another one
         // would do nothing.
-        Ok(kept) if kept.id == found.id => return Ok(()),
+        Ok(kept) if kept.id == found.id => return Ok(None),
         Ok(kept) if kept.kind == sys::Kind::Dir => {
             let reason = "the name for it is that of a directory";
             return Err(Error::new(ErrorKind::IsADirectory, KEEP, path).because(reason));
         }
         _ => {}
     }
-    give_name(dir, &target.name, name).map_err(|e| Error::naming(KEEP, path, e))
+    let is_free = before.is_err_and(|e| sys::is_not_found(&e));
+    let before = give_name(dir, &target.name, (name, is_free)).map_err(|e| Error::naming(KEEP, path, e))?;
+    Ok(Some(Kept { dir: Arc::clone(dir), name: name.clone(), id: found.id, before }))
 }
 
 /// By a link and a rename, so that the second name is never missing; by a durable copy where links are refused.
-fn give_name(dir: &Arc<Dir>, target: &OsStr, name: &OsStr) -> io::Result<()> {
+fn give_name(dir: &Arc<Dir>, target: &OsStr, (name, is_free): (&OsStr, bool)) -> io::Result<Before> {
     let mut error = io::Error::from(io::ErrorKind::NotFound);
     for _ in 0..TRIES {
         let passing = StagedName::new(dir, names::fresh(Role::Stage));
         match dir.link(target, passing.as_name()) {
             Err(e) if sys::is_link_refused(&e) && !sys::is_not_found(&e) => {
-                return copy_into(dir, target, (dir, name), false);
+                return copy_into(dir, target, (dir, name), false).map(|()| Before::Gone);
             }
             Err(e) => {
                 error = e;
@@ -76,13 +112,16 @@ fn give_name(dir: &Arc<Dir>, target: &OsStr, name: &OsStr) -> io::Result<()> {
             }
             Ok(()) => {}
         }
+        if !is_free && dir.try_exchange(passing.as_name(), name).is_ok() {
+            return Ok(Before::Waiting(passing));
+        }
         match dir.rename(passing.as_name(), name) {
             // A recovery took it for an orphan: it is not locked, since the lock would be on the target.
             Err(e) if sys::is_not_found(&e) => error = e,
             Err(e) => return Err(e),
             Ok(()) => {
                 passing.keep();
-                return Ok(());
+                return Ok(if is_free { Before::Nothing } else { Before::Gone });
             }
         }
     }

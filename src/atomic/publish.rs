@@ -46,8 +46,12 @@ impl Staged {
             self.close()
         } else {
             last_check(&self.target)?;
-            previous::keep(&self.target, options)?;
-            self.move_into_place(options.create_new, kind)?
+            let kept = previous::keep(&self.target, options)?;
+            self.move_into_place(options.create_new, kind).inspect_err(|e| {
+                if let Some(kept) = kept.filter(|_| e.target() == TargetState::Unchanged) {
+                    kept.undo();
+                }
+            })?
         };
         drop(guard);
         if needs_parent_sync(durability, kind, &stat) {

@@ -330,7 +330,9 @@ impl WriteOptions {
     ///
     /// The old version gets this name right before the target is replaced, by a link and a rename or, where links are
     /// refused, by a durable copy. The target's own name is never missing, and one sync of the directory makes both names
-    /// durable. After a crash both names may lead to the old version.
+    /// durable. After a crash both names may lead to the old version. If the target then can't be replaced, this
+    /// name gets back what it had; except where names can't be exchanged (network shares, Windows) or linked, where it
+    /// stays with the present version.
     ///
     /// The name must be a single file name, differ from the target's, and not be a
     /// [remnant's](crate::is_remnant); anything else is [`InvalidPath`](crate::ErrorKind::InvalidPath). A

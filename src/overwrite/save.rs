@@ -244,16 +244,18 @@ impl Overwriting<'_> {
     /// Step 6.
     fn commit(&self, durability: Durability) -> Result<Durability> {
         let UndoDir { dir, name, .. } = self.undo;
-        dir.unlink(name).map_err(|e| self.replaced("remove the undo copy of", e))?;
+        // As long as there is one, a recovery brings the old content back.
+        dir.unlink(name).map_err(|e| {
+            let failed = Error::io("remove the undo copy of", &self.target.path, e);
+            failed.with_target(TargetState::Pending)
+        })?;
         if durability != Durability::Full {
             return Ok(durability);
         }
-        let synced = sync_parent(dir).map_err(|e| self.replaced("sync the undo directory of", e))?;
+        let synced = sync_parent(dir).map_err(|e| {
+            let failed = Error::io("sync the undo directory of", &self.target.path, e);
+            failed.with_target(TargetState::Replaced)
+        })?;
         Ok(reached(durability, synced))
-    }
-
-    /// The new content is there; a recovery, or a power cut, may bring the old one back.
-    fn replaced(&self, operation: &'static str, e: io::Error) -> Error {
-        Error::io(operation, &self.target.path, e).with_target(TargetState::Replaced)
     }
 }

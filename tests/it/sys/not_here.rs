@@ -10,7 +10,8 @@ use std::process::Output;
 use std::sync::Mutex;
 
 use durafile::{
-    AtomicDir, Batch, Carry, DirOptions, Result, SyncStrategy, TransactionOptions, WriteOptions, recover,
+    AtomicDir, Batch, Carry, DirOptions, InPlace, Result, SyncStrategy, TransactionOptions, WriteOptions,
+    recover,
 };
 use fs_err as fs;
 
@@ -38,12 +39,16 @@ const NOT_OURS: [&str; 9] = [
 /// Without random numbers the standard library makes no `HashMap`; it knows these two answers.
 const WITHOUT_RANDOM: [&str; 2] = ["EPERM", "ENOSYS"];
 
-const CASES: [&str; 15] = [
+const CASES: [&str; 21] = [
     "new",
     "replace",
     "create_new",
     "parents",
     "named at the end",
+    "keep_previous",
+    "keep_previous over another",
+    "update",
+    IN_PLACE,
     "batch",
     "transaction",
     "new directory",
@@ -52,16 +57,23 @@ const CASES: [&str; 15] = [
     "remove_file",
     "remove_dir_all",
     "rename",
+    "rename_new",
     "create_dir_all",
+    "sync",
     "recover",
 ];
+
+/// No name can be replaced there, whatever else is refused.
+const IN_PLACE: &str = "in place";
+const READ_ONLY: &str = "inject=renameat:error=EROFS";
 
 /// With a remnant only in a child: this process lives on, and so would its lock.
 fn prepare(dir: &Path, is_child: bool, case: &str) {
     fs::create_dir_all(dir.join("talk/files")).unwrap();
-    for name in ["file", "other", "gone", "talk/metadata", "talk/files/mine"] {
+    for name in ["file", "gone", "talk/metadata", "talk/files/mine"] {
         fs::write(dir.join(name), "old").unwrap();
     }
+    fs::write(dir.join("other"), "other").unwrap();
     if is_child && case == "recover" {
         let staged = WriteOptions::new().open(dir.join("file")).unwrap();
         std::mem::forget(staged);
@@ -80,6 +92,12 @@ fn act(dir: &Path, case: &str) -> Result<()> {
             std::io::Write::write_all(&mut file, b"new").unwrap();
             file.commit_as("fresh").map(drop)
         }
+        "keep_previous" | "keep_previous over another" => {
+            let name = if case == "keep_previous" { "before" } else { "other" };
+            WriteOptions::new().keep_previous(name).write(dir.join("file"), "new").map(drop)
+        }
+        "update" => durafile::update(dir.join("file"), |_| Ok(b"new".to_vec())).map(drop),
+        IN_PLACE => WriteOptions::new().in_place(InPlace::Fallback).write(dir.join("file"), "new").map(drop),
         "batch" => {
             let mut batch = Batch::new().sync(sync);
             for name in ["file", "other", "fresh"] {
@@ -109,6 +127,8 @@ fn act(dir: &Path, case: &str) -> Result<()> {
         "remove_file" => durafile::remove_file(dir.join("gone")).map(drop),
         "remove_dir_all" => durafile::remove_dir_all(dir.join("talk")).map(drop),
         "rename" => durafile::rename(dir.join("gone"), dir.join("file")).map(drop),
+        "rename_new" => durafile::rename_new(dir.join("gone"), dir.join("fresh")).map(drop),
+        "sync" => durafile::sync(dir.join("talk")).map(drop),
         "create_dir_all" => durafile::create_dir_all(dir.join("a/b")).map(drop),
         _ => recover(dir).map(drop),
     }
@@ -148,7 +168,8 @@ impl Sweep<'_> {
     /// The error is what is wrong with what this fault led to.
     fn try_fault(&self, fault: &str) -> std::result::Result<(), String> {
         let home = dir();
-        let words = ["timeout", "20", "strace", "-f", "-o", "/dev/null", "-e", fault, "--"];
+        let words =
+            ["timeout", "20", "strace", "-f", "-o", "/dev/null", "-e", fault, "-e", always(self.case), "--"];
         let output = rerun(&words.map(std::ffi::OsStr::new), self.test, home.path(), self.case).output();
         let said = said(&output.unwrap())?;
         let state = said.split(' ').next().unwrap_or_default();
@@ -187,7 +208,8 @@ impl Sweep<'_> {
         if let Some(left) = recovered.iter().find(|entry| is_remnant(entry)) {
             return Err(format!("{} stays: {recovery:?}", left.0));
         }
-        let settled: &[&Tree] = if state == "Pending" { &[&self.after] } else { of_state };
+        let pending = if self.case == IN_PLACE { &self.before } else { &self.after };
+        let settled: &[&Tree] = if state == "Pending" { &[pending] } else { of_state };
         if !is_mixed {
             expect("after the recovery", &self.without_parents(recovered, state), settled)?;
         }
@@ -201,6 +223,11 @@ impl Sweep<'_> {
     }
 }
 
+/// What is refused in all runs of a case; else nothing.
+fn always(case: &str) -> &'static str {
+    if case == IN_PLACE { READ_ONLY } else { "inject=acct:error=EPERM" }
+}
+
 fn said(output: &Output) -> std::result::Result<String, String> {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let said = stdout.lines().find_map(|line| line.strip_prefix("OUTCOME "));
@@ -210,9 +237,12 @@ fn said(output: &Output) -> std::result::Result<String, String> {
 }
 
 /// Each call once, and all of one name.
-fn faults(calls: &[Call]) -> Vec<String> {
+fn faults(case: &str, calls: &[Call]) -> Vec<String> {
     let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for call in calls.iter().filter(|call| !NOT_OURS.contains(&call.name.as_str())) {
+    for call in calls
+        .iter()
+        .filter(|call| !NOT_OURS.contains(&call.name.as_str()) && !always(case).contains(&call.name))
+    {
         named.entry(&call.name).or_default().push(call.nth);
     }
     let mut faults = Vec::new();
@@ -240,13 +270,13 @@ fn no_call_that_is_refused_leads_to_a_wrong_state_or_a_remnant_that_stays() {
     }
     let mut wrong = Vec::new();
     for case in CASES {
-        let Some(whole) = run(&test, case, &[], &tell) else { return };
+        let Some(whole) = run(&test, case, &["-e", always(case)], &tell) else { return };
         assert_eq!(whole.outcome.as_deref(), Some("Ok"), "{case}");
         let before = dir();
         prepare(before.path(), false, case);
         let sweep =
             Sweep { test: &test, case, before: tree(before.path()), after: without_remnants(whole.path()) };
-        let all = faults(&whole.calls);
+        let all = faults(case, &whole.calls);
         let tried = Mutex::new(long::each(40, all, "faults").into_iter());
         let told = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
