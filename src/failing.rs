@@ -86,7 +86,7 @@ mod on_purpose {
     #[must_use = "saves fail only as long as the guard lives"]
     pub struct FailSaves {
         number: u64,
-        /// It belongs to the thread that made it.
+        /// The guard belongs to the thread that made it.
         _thread: PhantomData<*const ()>,
     }
 

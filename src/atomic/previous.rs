@@ -49,7 +49,7 @@ enum Before {
     Nothing,
     /// Another file, which has this name until the target is replaced.
     Waiting(StagedName),
-    /// It can't be had back.
+    /// A file that can't be had back.
     Gone,
 }
 

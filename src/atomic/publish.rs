@@ -24,9 +24,9 @@ impl Staged {
         self.publish_if(options, (), |_| Ok(()))
     }
 
-    /// The same, unless `last_check` fails: it is made right before step 8. The guard is dropped right after that.
-    /// The link of an unnamed file to a name that nothing had is not checked: it fails if anything is there, and
-    /// what comes then is a rename.
+    /// Publishes the file unless `last_check` fails. That check is made right before step 8, and the guard is dropped
+    /// right after that step. The link of an unnamed file to a name that nothing had is not checked: it fails if
+    /// anything is there, and what comes then is a rename.
     pub(crate) fn publish_if<G>(
         mut self,
         options: &WriteOptions,

@@ -31,7 +31,7 @@ pub(crate) struct Staged {
     pub(crate) target: Target,
     /// Whether it has all the metadata that it was to keep.
     pub(crate) keeps_metadata: bool,
-    /// It isn't in the target's directory, and so can't be given the target's name.
+    /// The file isn't in the target's directory, and so can't be given the target's name.
     pub(crate) is_elsewhere: bool,
 }
 

@@ -114,7 +114,7 @@ impl Target {
         }
     }
 
-    /// The same without the replaced file, held open.
+    /// Copies the target without the handle that keeps the replaced file's blocks.
     pub(crate) fn without_pin(&self) -> Target {
         Target { pinned_old_inode: None, ..self.clone() }
     }

@@ -117,7 +117,7 @@ fn has_no_writer(dir: &Dir) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The same for one target, by its only writer and before it does anything.
+/// Settles the interrupted swap of one target, for its only writer and before that does anything.
 pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
     let (dir, name) = (&target.parent, SwapRecord::name_for(&target.name));
     let fail = |e| Error::io("complete the interrupted save of", &target.path, e);

@@ -55,7 +55,7 @@ impl StagedVersion {
         &self.name
     }
 
-    /// It is complete: what goes to the target has nothing in it that says otherwise.
+    /// Gives up the lock of a complete version, with its file: that is no content of the target.
     pub(crate) fn release_lock(&mut self) {
         self.lock = None;
     }
@@ -70,7 +70,7 @@ impl StagedVersion {
         if name.is_empty() { Ok(()) } else { remove_opened(&self.parent, &name, &self.root.dir) }
     }
 
-    /// It is the target now, or nobody knows. The name that it had.
+    /// Leaves a version that is the target now, or may be. Returns the name that it had.
     pub(crate) fn leave(&mut self) -> OsString {
         std::mem::take(&mut self.name)
     }

@@ -36,7 +36,7 @@ impl Place {
         Place::resolve(path, None)
     }
 
-    /// The same for a path that may have the parent of another one.
+    /// Opens the parent of a path, or takes that of another path if they have the same one.
     fn open_beside(other: &Place, path: &Path) -> Result<Place> {
         Place::resolve(path, Some(other))
     }

@@ -43,9 +43,9 @@ const LONGEST: usize = 1 << 30;
 /// Why a record can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// It was written by another version of this crate.
+    /// Another version of this crate wrote the record.
     Unknown,
-    /// It is no record, or doesn't match its checksum, or says what no record of ours says.
+    /// The file is no record, or doesn't match its checksum, or says what no record of ours says.
     Corrupt,
 }
 

@@ -41,7 +41,7 @@ impl LockedFile {
     }
 }
 
-/// None if somebody else has the lock, or the name leads elsewhere by now.
+/// Returns `None` if somebody else has the lock, or the name leads elsewhere by now.
 fn try_open(target: &Target, held: Option<&File>) -> Result<Option<LockedFile>> {
     let fail = |e| Error::io("open for overwriting", &target.path, e);
     let file = target.dir.open_file_to_lock(&target.name).map_err(fail)?;

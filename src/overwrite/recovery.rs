@@ -24,7 +24,7 @@ pub(crate) enum Undone {
     RestoredBeside(PathBuf),
     /// The file at this path below the root has.
     RestoredBelow(PathBuf),
-    /// It was left, or moved aside.
+    /// The copy was left, or moved aside.
     Left(RemnantState),
 }
 
@@ -138,7 +138,7 @@ pub(super) fn recover_pending(target: &Target, options: &WriteOptions) -> Result
     Ok(restored)
 }
 
-/// The same by a save that has locked the file.
+/// Settles what earlier saves left of the target, for a save that has locked the file.
 pub(super) fn recover_by_holder(target: &Target, options: &WriteOptions, file: &File) -> Result<()> {
     for undo in undo_dirs(target, options) {
         recover_here(&undo, file, target)?;

@@ -187,7 +187,7 @@ impl RemnantPolicy {
         Ok(found)
     }
 
-    /// The same, if nobody has it locked; locked.
+    /// Opens and locks such a directory, if nobody else has it locked.
     fn unused_dir(self, trust: &Trust<'_>, name: &OsStr) -> Result<Abandoned, Stays> {
         let dir = self.orphaned_dir(trust, name)?;
         let stat = dir.stat().map_err(Err)?;

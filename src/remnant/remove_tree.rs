@@ -18,7 +18,7 @@ pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
     remove_opened(parent, name, &top)
 }
 
-/// The same for one that is open. If somebody has moved it, or put another one at its name, both stay.
+/// Removes a tree that is open. If somebody has moved it, or put another one at its name, both stay.
 pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result<()> {
     match parent.stat_at(name) {
         Ok(found) if found.id == top.stat()?.id => {}

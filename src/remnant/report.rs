@@ -6,19 +6,19 @@ use std::path::PathBuf;
 /// What became of a remnant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RemnantState {
-    /// It is gone meanwhile, or nothing is to be said of it.
+    /// The remnant is gone meanwhile, or nothing is to be said of it.
     Ignored,
     /// Its writer lives, or may live.
     InUse,
-    /// It was an orphan and is gone.
+    /// The remnant was an orphan, and was removed.
     Removed,
-    /// It can't be opened or removed.
+    /// The remnant can't be opened or removed.
     Unreadable,
     /// Somebody else can have made it, or have given it its name. It was left alone.
     Untrusted,
-    /// It can't be decided, and was left as it is.
+    /// Nobody can tell what the remnant is for; it was left as it is.
     Undecided,
-    /// It is an orphan that may be somebody's last copy, and has this name now.
+    /// The remnant is an orphan that may be somebody's last copy, and has this name now.
     Quarantined(OsString),
 }
 

@@ -118,7 +118,7 @@ impl<'d> Trust<'d> {
         self.open(name, Kind::File, level, || open_file(self.dir, name), File::stat)
     }
 
-    /// The same, opened in this way.
+    /// Opens a file by `open` and judges the handle, as [`open_file`](Trust::open_file) does.
     pub(crate) fn open_file_by<M>(
         &self,
         name: &OsStr,
@@ -264,7 +264,7 @@ pub(crate) fn tie_of(name: &OsStr) -> std::ffi::OsString {
     names::for_target(Role::Lock, name)
 }
 
-/// None for what isn't there, or is something that we never put there.
+/// Returns `None` for what isn't there, or is something that we never put there.
 pub(crate) fn absent<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     match found {
         Err(e) if sys::is_gone(&e) => Ok(None),

@@ -50,7 +50,7 @@ pub(crate) fn refuse_if_enclosed(dir: &Dir, place: &Path, path: &Path) -> Result
     Ok(())
 }
 
-/// None at the root of a mount.
+/// Returns `None` at the root of a mount.
 fn is_held(
     dir: &Dir,
     above: &Path,

@@ -54,7 +54,7 @@ pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
     Ok(fingerprint_from(retry(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?))
 }
 
-/// The same of an open file.
+/// Tells an open file from one that was saved at its name later.
 pub(crate) fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
     Ok(fingerprint_from(retry(|| fs::fstat(file))?))
 }

@@ -18,7 +18,7 @@ pub(crate) struct ProcessMark {
 #[derive(Debug)]
 struct Anchor {
     pid: u32,
-    /// None where such files are refused; then only the number tells.
+    /// `None` where such files are refused; then only the number tells.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     locked: Option<OwnedFd>,
 }

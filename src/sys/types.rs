@@ -68,7 +68,7 @@ pub(crate) struct Stat {
     pub(crate) mount_root: bool,
     /// The file can't be changed by anybody, or only appended to.
     pub(crate) is_immutable_or_append_only: bool,
-    /// It is encrypted on the disk, by itself (EFS of Windows) or because its directory was (fscrypt).
+    /// The file is encrypted on the disk, by itself (EFS of Windows) or because its directory was (fscrypt).
     pub(crate) is_encrypted: bool,
 }
 

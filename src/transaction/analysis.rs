@@ -56,7 +56,7 @@ pub(crate) enum RecoveryAction {
     Redo(TransactionRecord, Vec<Rest>),
     /// Its commit point was never reached.
     RollBack(TransactionRecord),
-    /// It can't be squared with what is there.
+    /// The record can't be squared with what is there.
     Quarantine,
     /// Somebody else can have changed what it has staged.
     Distrust,

@@ -88,7 +88,7 @@ use crate::transaction::options::TransactionOptions;
 pub struct Transaction {
     /// As the caller gave it, for messages.
     path: PathBuf,
-    /// The same, whatever the current directory is.
+    /// The same path, made absolute: whatever the current directory is by then.
     place: PathBuf,
     root: Arc<Dir>,
     stat: Stat,

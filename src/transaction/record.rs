@@ -91,7 +91,7 @@ impl TransactionRecord {
         if is_sound { Ok((found, record.own())) } else { Err(Unusable::Corrupt) }
     }
 
-    /// It may be missing if nothing is put anywhere.
+    /// The stage may be missing if nothing is put anywhere.
     fn has_a_sound_stage(&self) -> bool {
         let puts = self.changes.iter().any(|change| matches!(change.action, Action::Put { .. }));
         role_of(&self.stage) == Some(Role::Change) || (self.stage.is_empty() && !puts)

@@ -74,7 +74,7 @@ pub(crate) fn list(root: &Dir) -> io::Result<(Vec<OsString>, Vec<OsString>)> {
     Ok((journals, staged))
 }
 
-/// The same for a caller that is the only writer.
+/// Settles transactions of dead writers, for a caller that is the only writer.
 pub(crate) fn recover_locked(
     root: &Arc<Dir>,
     journals: &[OsString],

@@ -50,7 +50,7 @@ impl Dir {
         }
     }
 
-    /// The same. Nobody who has a file open is in the way of anything here.
+    /// Changes nothing: a program that has a file open is in nobody's way here.
     pub(crate) fn with_patience(self, _patience: Option<Duration>) -> Dir {
         self
     }
@@ -109,8 +109,8 @@ impl Dir {
         Ok(Dir { fd, syncable: true })
     }
 
-    /// The same, if nothing is mounted at it or on the way there: else the error is `EXDEV`. What is mounted
-    /// there is not asked anything.
+    /// Opens a directory below this one if nothing is mounted at it or on the way there; else the error is `EXDEV`, and the
+    /// mount is not asked anything.
     pub(crate) fn open_on_this_mount(&self, path: &Path) -> io::Result<Dir> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         {

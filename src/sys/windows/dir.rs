@@ -82,7 +82,7 @@ impl Dir {
         Dir { anchor, below, patience: PATIENCE, held: Mutex::new(None) }
     }
 
-    /// The same, to wait so long for those who have a file of it open; none means the usual time.
+    /// Sets how long to wait for programs that have a file of this directory open; `None` means the usual time.
     pub(crate) fn with_patience(self, patience: Option<Duration>) -> Dir {
         Dir { patience: patience.unwrap_or(PATIENCE), ..self }
     }
@@ -177,7 +177,7 @@ impl Dir {
         File::opened(path, handle, true)
     }
 
-    /// The same, if nothing is mounted at it or on the way there. What is mounted in a folder is a link here.
+    /// Opens a directory below this one if nothing is mounted at it or on the way there: a mount in a folder is a link here.
     pub(crate) fn open_on_this_mount(&self, path: &Path) -> io::Result<Dir> {
         self.open_beneath(path)
     }

@@ -64,7 +64,7 @@ pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
     fingerprint_from(&open::to_inspect(&dir.at(name)?)?)
 }
 
-/// The same of an open file.
+/// Tells an open file from one that was saved at its name later.
 pub(crate) fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
     fingerprint_from(file.handle().get()?)
 }
