@@ -339,26 +339,29 @@ fn a_directory_that_took_the_targets_name_refuses_the_commit_again_and_again() {
     }
 }
 
+/// Another test may be starting a program: until it runs, its copy of the descriptor that the save has closed keeps
+/// the lock, for microseconds.
+fn becomes_free(file: &std::fs::File) -> bool {
+    (0..1000).any(|_| {
+        let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !locked {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        locked
+    })
+}
+
 #[test]
 fn an_applications_own_lock_on_the_target_is_not_in_the_way() {
     let dir = dir();
     let path = dir.path().join("file");
     durafile::write(&path, "old").unwrap();
     let held = std::fs::File::open(&path).unwrap();
-    rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(becomes_free(&held), "the lock of the save outlived it");
     durafile::write(&path, "new").unwrap();
     for _ in 0..20 {
         durafile::write(&path, "newer").unwrap();
         let now = std::fs::File::open(&path).unwrap();
-        // Another test may be starting a program: until it runs, its copy of the descriptor
-        // that the save has closed keeps the lock, for microseconds.
-        let free = (0..1000).any(|_| {
-            let locked = rustix::fs::flock(&now, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if !locked {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            locked
-        });
-        assert!(free, "the lock of the save outlived it");
+        assert!(becomes_free(&now), "the lock of the save outlived it");
     }
 }
