@@ -190,7 +190,10 @@ impl Dir {
         let fd = retry(|| fs::openat(self, name, flags, Mode::empty()))?;
         // What a network file system remembers may be seconds old: the mode that the new file is to keep, or the
         // number of links.
-        let stat = stat_path(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH | FORCE_SYNC)?;
+        let mut stat = stat_path(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH | FORCE_SYNC)?;
+        // What is put into an encrypted directory is encrypted by it; no plain file can be renamed into one (`EXDEV`),
+        // so that one staged elsewhere is copied.
+        stat.is_encrypted = stat.is_encrypted && !self.stat()?.is_encrypted;
         let wanted = with_xattrs && stat.kind == Kind::File;
         let (xattrs, is_complete) =
             if wanted { self.xattrs_at(&fd, name, &stat)? } else { Default::default() };

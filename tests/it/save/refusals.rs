@@ -308,8 +308,8 @@ fn an_encrypted_file_is_not_replaced_by_a_plain_one() {
                 batch.commit().map(|mut all| all.pop().unwrap())
             }),
             "transaction" => traced(|| {
-                let mut transaction = Transaction::begin(home.join("talk"))?;
-                transaction.write("file", "new")?;
+                let mut transaction = Transaction::begin(&home)?;
+                transaction.write("talk/file", "new")?;
                 transaction.commit()
             }),
             _ => traced(|| {
@@ -322,23 +322,30 @@ fn an_encrypted_file_is_not_replaced_by_a_plain_one() {
     if !works() {
         return;
     }
-    for (attributes, expected) in [("0008", "unsupported Unchanged 0"), ("0000", "Ok")] {
-        for case in ["save", "batch", "transaction", "directory"] {
-            let home = dir();
-            fs::create_dir(home.path().join("talk")).unwrap();
-            let target = home.path().join("talk/file");
-            fs::write(&target, "old").unwrap();
-            let fault = format!("inject=statx:poke_exit=@arg5=ff47000000100000{attributes}000000000000");
-            let words =
-                ["strace", "-f", "-o", "/dev/null", "-e", &fault, "-P", target.to_str().unwrap(), "--"];
-            let output = rerun(&words.map(OsStr::new), &test, home.path(), case).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let outcome = said.lines().find_map(|line| line.strip_prefix("OUTCOME ")).unwrap_or(&said);
-            assert!(outcome.starts_with(expected), "{case}: {outcome}");
-            let content = if expected == "Ok" && case != "directory" { "new" } else { "old" };
-            assert_eq!(fs::read_to_string(&target).unwrap(), content, "{case}");
-            assert_eq!(names(home.path()), ["talk"], "{case}");
-            assert!(!names(home.path().join("talk")).iter().any(durafile::is_remnant), "{case}");
-        }
+    const REFUSED: &str = "unsupported Unchanged 0";
+    let encrypted = |case: &str, attributes: &str, is_dir_too: bool, expected: &str| {
+        let home = dir();
+        let talk = home.path().join("talk");
+        fs::create_dir(&talk).unwrap();
+        let target = talk.join("file");
+        fs::write(&target, "old").unwrap();
+        let also = if is_dir_too { &talk } else { &target };
+        let fault = format!("inject=statx:poke_exit=@arg5=ff47000000100000{attributes}000000000000");
+        let paths = [&target, also].map(|path| path.to_str().unwrap());
+        let words = ["strace", "-f", "-o", "/dev/null", "-e", &fault, "-P", paths[0], "-P", paths[1], "--"];
+        let output = rerun(&words.map(OsStr::new), &test, home.path(), case).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let outcome = said.lines().find_map(|line| line.strip_prefix("OUTCOME ")).unwrap_or(&said);
+        assert!(outcome.starts_with(expected), "{case}, {attributes}, {is_dir_too}: {outcome}");
+        let content = if expected == "Ok" && case != "directory" { "new" } else { "old" };
+        assert_eq!(fs::read_to_string(&target).unwrap(), content, "{case}");
+        assert_eq!(names(home.path()), ["talk"], "{case}");
+        assert!(!names(&talk).iter().any(durafile::is_remnant), "{case}");
+    };
+    for case in ["save", "batch", "transaction", "directory"] {
+        encrypted(case, "0008", false, REFUSED);
+        encrypted(case, "0000", false, "Ok");
+        // The directory encrypts what is put into it. One in a plain directory can't be swapped.
+        encrypted(case, "0008", true, if case == "directory" { REFUSED } else { "Ok" });
     }
 }
