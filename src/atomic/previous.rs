@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
-use crate::sys::{self, Dir, FileId};
+use crate::sys::{self, Dir, FileId, Kind};
 
 impl WriteOptions {
     /// Refuses a name that can't be that of a previous version, before anything is touched.
@@ -54,15 +54,20 @@ enum Before {
 }
 
 impl Kept {
-    /// The target is not replaced after all: the name leads again to what it led to before.
-    pub(crate) fn undo(self) {
-        // An error here is one more on the way out of another. Both names lead to a complete version.
-        match self.before {
-            Before::Nothing if self.dir.stat_at(&self.name).is_ok_and(|found| found.id == self.id) => {
-                let _ = self.dir.unlink(&self.name);
-            }
-            Before::Waiting(older) if self.dir.rename(older.as_name(), &self.name).is_ok() => older.keep(),
-            Before::Nothing | Before::Waiting(_) | Before::Gone => {}
+    /// The target was not replaced after all: the second name leads again to what it led to before.
+    ///
+    /// Another save may have replaced the target since, and rely on the second name. So both names must lead to the old
+    /// version still; a save that comes between this look and the next call is not seen.
+    pub(crate) fn undo(self, target: &OsStr) {
+        let is_old = |name: &OsStr| self.dir.stat_at(name).is_ok_and(|found| found.id == self.id);
+        if !is_old(target) || !is_old(&self.name) {
+            return;
+        }
+        // An error here is one more on the way out of another.
+        match &self.before {
+            Before::Nothing => drop(self.dir.unlink(&self.name)),
+            Before::Waiting(older) => drop(self.dir.try_exchange(older.as_name(), &self.name)),
+            Before::Gone => {}
         }
     }
 }
@@ -86,7 +91,7 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
         // A crash between the two renames has left both names. A rename from one name of a file to another one
         // would do nothing.
         Ok(kept) if kept.id == found.id => return Ok(None),
-        Ok(kept) if kept.kind == sys::Kind::Dir => {
+        Ok(kept) if kept.kind == Kind::Dir => {
             let reason = "the name for it is that of a directory";
             return Err(Error::new(ErrorKind::IsADirectory, KEEP, path).because(reason));
         }
@@ -113,7 +118,12 @@ fn give_name(dir: &Arc<Dir>, target: &OsStr, (name, is_free): (&OsStr, bool)) ->
             Ok(()) => {}
         }
         if !is_free && dir.try_exchange(passing.as_name(), name).is_ok() {
-            return Ok(Before::Waiting(passing));
+            // A rename would have refused a directory that has come there since.
+            if !dir.stat_at(passing.as_name()).is_ok_and(|older| older.kind == Kind::Dir) {
+                return Ok(Before::Waiting(passing));
+            }
+            dir.try_exchange(passing.as_name(), name)?;
+            return Err(io::ErrorKind::IsADirectory.into());
         }
         match dir.rename(passing.as_name(), name) {
             // A recovery took it for an orphan: it is not locked, since the lock would be on the target.

@@ -47,9 +47,10 @@ impl Staged {
         } else {
             last_check(&self.target)?;
             let kept = previous::keep(&self.target, options)?;
+            let name = self.target.name.clone();
             self.move_into_place(options.create_new, kind).inspect_err(|e| {
                 if let Some(kept) = kept.filter(|_| e.target() == TargetState::Unchanged) {
-                    kept.undo();
+                    kept.undo(&name);
                 }
             })?
         };

@@ -41,6 +41,11 @@ impl Staged {
         names::prepare();
         match create_file(&target, options) {
             Ok((name, file, stat)) => {
+                if let Some(old) = &target.existing {
+                    // Before anything is written that would be on the disk as plain text.
+                    let checked = metadata::check_encryption(&old.stat, &stat);
+                    checked.map_err(|e| Error::io(Error::CREATE_BESIDE, &target.path, e))?;
+                }
                 let stream = ContentWriter::new(file, &target.path, options.into());
                 Ok(Staged { name, stream, stat, target, keeps_metadata: true, is_elsewhere: false })
             }

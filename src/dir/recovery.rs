@@ -105,7 +105,8 @@ pub(crate) fn recover_swaps(
 
 /// Whether no writer is at work in a directory where locks of directories are seen by nobody else. A writer takes the
 /// lock of its target before it makes a version, and has it until the version is the target or gone: so
-/// of those that were listed before, none is a writer's.
+/// of those that were listed before, none is a writer's. What `remove_dir_all` is deleting has no such lock; it is
+/// deleted by both then.
 fn has_no_writer(dir: &Dir) -> io::Result<bool> {
     for entry in dir.entries()? {
         let (name, _) = entry?;

@@ -15,7 +15,7 @@
 //! keep their places in every version, and are looked at before anything else: a reader can always tell a
 //! record that a newer version of this crate wrote, whose checksum it can't know, from a damaged one.
 //!
-//! A record that says another file than its own was copied, with its tree, or restored from a backup. There
+//! A record that names another file than its own was copied, with its tree, or restored from a backup. There
 //! the inodes of other files that it speaks of mean nothing either.
 
 use std::ffi::OsStr;

@@ -93,8 +93,8 @@ pub(crate) fn lasting_ino(id: FileId) -> u64 {
     id.ino
 }
 
-/// NTFS and APFS give no number twice. A time of creation would tell less there: NTFS gives a file whose name was
-/// deleted a moment ago that one's, and APFS moves it when an older time of change is set.
+/// NTFS and APFS give no number twice, but UFS does. A time of creation would tell less: NTFS gives a new file the time
+/// of one that had its name until a moment ago, and APFS moves it when an older time of change is set.
 pub(crate) fn lasting_id(file: &File) -> io::Result<LastingId> {
     Ok(LastingId { ino: lasting_ino(file.stat()?.id), born: 0 })
 }

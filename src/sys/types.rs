@@ -35,8 +35,8 @@ pub(crate) struct FileId {
 /// What tells a file from every copy of it, also after a restart.
 ///
 /// A file system gives the inode number of a deleted file to one of the next, so that a tree restored
-/// over another may have the same numbers again. The time at which a file was created can't be set, on most
-/// file systems.
+/// over another may have the same numbers again. The time at which a file was created can't be set
+/// on most file systems.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LastingId {
     pub(crate) ino: u64,

@@ -24,7 +24,7 @@
 //! | any is `Missing` or `Lost`, and no file was put | [`RollBack`](RecoveryAction::RollBack) |
 //! | else | [`Redo`](RecoveryAction::Redo) of those that are `Ready` |
 //!
-//! **In a copy** of the tree (the record is in another file than it says, or the stage has another inode: a backup that was
+//! **In a copy** of the tree (the record is in another file than the one it names, or the stage has another inode: a backup that was
 //! restored, a tree that was copied, a file system that numbers inodes anew) inodes tell nothing. There a target
 //! holds the new content if size and checksum say so, and is what the record expects if size and time are; that
 //! nothing is there is expected only if nothing was, or if it was to be removed. Nobody knows what else happened to a copy, so

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs;
 
 use super::mount_cache::MountCache;
-use crate::sys::unix::{is_transient, retry};
+use crate::sys::unix::{is_denied, is_unsupported, retry};
 use crate::sys::{Dir, Family, File, FsKind, Stat};
 
 impl Family {
@@ -36,15 +36,20 @@ pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
     static CACHE: MountCache<FsKind> = MountCache::for_the_mount();
     match CACHE.get(stat, || Ok(fs_kind_of(magic_of(&fd)?))) {
         // A sandbox may refuse to tell.
-        Err(e) if !is_transient(&e) => Ok(untold_kind(stat)),
+        Err(e) if is_denied(&e) || is_unsupported(&e) => Ok(untold_kind(stat)),
         told => told,
     }
 }
 
-/// What can't be told counts as bad. But the device of a disk has a major number, unlike memory and servers.
+/// What can't be told counts as bad. A file system on a block device of its own is on a disk.
 fn untold_kind(stat: &Stat) -> FsKind {
-    let is_disk = fs::major(stat.id.dev) != 0;
+    let is_disk = is_on_a_disk(stat);
     FsKind { memory_backed: !is_disk, remote: !is_disk, family: Family::Other }
+}
+
+/// Memory and servers have devices without a major number; so have btrfs, ZFS and overlays.
+fn is_on_a_disk(stat: &Stat) -> bool {
+    fs::major(stat.id.dev) != 0
 }
 
 /// The number that a kind of file system is known by. The field is signed on some architectures, and 32 bits wide.
@@ -92,7 +97,10 @@ pub(crate) fn shares_locks_of_dirs(dir: &Dir) -> bool {
         0x7375_7245, // Coda
         0x786f_4256, // VirtualBox shared folder
     ];
-    !magic_of(dir).is_ok_and(|magic| ALONE.contains(&magic))
+    match magic_of(dir) {
+        Ok(magic) => !ALONE.contains(&magic),
+        Err(_) => dir.stat().is_ok_and(|stat| is_on_a_disk(&stat)),
+    }
 }
 
 /// Is a directory in this one held by its own lock alone? So it costs one descriptor.

@@ -185,8 +185,9 @@ fn live(scene: &Scene<'_>, role: &str) -> Answer {
 /// Once a version is complete, nothing in it says any more that its writer lives. Each sync takes so long that many
 /// recoveries see it then.
 fn committing(scene: &Scene<'_>) -> Answer {
-    let slowly = "inject=fsync:delay_enter=100000";
-    let prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", slowly, "--"];
+    const SYNCS: &str = "fsync,fdatasync,syncfs";
+    let (trace, slowly) = (format!("trace={SYNCS}"), format!("inject={SYNCS}:delay_enter=100000"));
+    let prefix = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &slowly, "--"];
     let talk = prepare(scene)?;
     let mut other = Other::start_behind(&prefix, &talk, "directory")?;
     writeln!(other.child.stdin.as_mut().unwrap())?;

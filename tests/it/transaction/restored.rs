@@ -173,7 +173,8 @@ fn a_backup_of_the_whole_tree_that_is_restored_over_it_is_completed() {
 /// Lets the file have this inode again, with all else that a copy keeps. Those that were given out are in `given`.
 fn back_to_inode(ino: u64, path: &Path, given: &TempDir) {
     let mut again = names(given.path()).into_iter().map(|name| given.path().join(name));
-    let again = again.find(|path| fs::metadata(path).unwrap().ino() == ino).unwrap();
+    let again =
+        again.find(|path| fs::metadata(path).unwrap().ino() == ino).expect("the number was given out again");
     let (content, metadata) = (fs::read(path).unwrap(), fs::metadata(path).unwrap());
     fs::write(&again, content).unwrap();
     chmod(&again, metadata.mode() & 0o7777);
@@ -189,7 +190,7 @@ fn inode_numbers_that_come_back_by_chance_do_not_make_a_copy_the_original() {
         return;
     }
     // One group of inodes, whose lowest is given out first.
-    let script = "cd \"$DIR\"; mkdir mnt; truncate -s 8M image; mkfs.ext4 -q -F -b 1024 image; mount -o loop image mnt; \
+    let script = "cd \"$DIR\"; mkdir mnt; truncate -s 8M image; mkfs.ext4 -q -F -b 1024 -I 256 image; mount -o loop image mnt; \
                   export DURAFILE_TEST_DIR=\"$DIR/mnt\"; cd /";
     in_private_mounts(&this_test!(), script, |_| {
         let saver = "transaction::restored::a_backup_of_the_whole_tree_that_is_restored_over_it_is_completed";
