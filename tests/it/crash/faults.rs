@@ -180,6 +180,10 @@ fn judge_error(
         // A save that found the target unsynced and the same finds it unchanged, too.
         TargetState::Unchanged if case.tears && *complete == expected.new => tidy,
         TargetState::Unchanged => *complete == expected.old && (tidy || cleans_up),
+        // The directory is there; nothing was saved into it yet.
+        TargetState::Replaced if case.makes_directories && error.path().is_dir() => {
+            *complete == expected.old && tidy
+        }
         TargetState::Replaced => {
             *complete == expected.new && (tidy || case.swaps || case.overwrites && cleans_up)
         }
