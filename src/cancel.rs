@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -163,5 +164,22 @@ impl CancelToken {
         crate::sys::cancel_on_termination(&token.0)
             .map_err(|(signal, e)| Error::io("handle the signal", Path::new(signal), e))?;
         Ok(known.insert(token).clone())
+    }
+}
+
+/// The pauses between two looks at a lock that somebody else has: short ones first, for who is about to give it up.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    pub(crate) const fn new() -> Backoff {
+        Backoff(Duration::from_millis(1))
+    }
+
+    /// Waits before the next look, and no longer than what is left of the caller's time.
+    pub(crate) fn pause(&mut self, left: Duration) {
+        const LONGEST: Duration = Duration::from_millis(20);
+        std::thread::sleep(self.0.min(left));
+        self.0 = LONGEST.min(self.0 * 2);
     }
 }

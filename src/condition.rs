@@ -11,21 +11,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::atomic::publish::{Guard, Unguarded};
 use crate::atomic::staged::Staged;
+use crate::atomic::staged::TRIES;
 use crate::atomic::target::Target;
-use crate::cancel::CancelToken;
+use crate::cancel::{Backoff, CancelToken};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::journal::checksum::{Checksum, checksum};
 use crate::options::durability::Committed;
 use crate::options::file_version::FileVersion;
 use crate::options::{InPlace, Symlinks, WriteOptions};
-use crate::overwrite::save::{self, Guard};
+use crate::overwrite::save;
 use crate::set::spelling::lower_case;
-use crate::set::writer_lock::WriterLock;
+use crate::set::writer_lock::{Patience, WriterLock};
 use crate::sys::{self, File, Kind, Lock, ProcessMark};
 
-/// What must stand at the target's name.
+/// The version that must stand at the target's name.
 #[derive(Debug)]
 pub(crate) enum Expected {
     /// This version; and the kind of error if nothing is there.
@@ -33,7 +35,7 @@ pub(crate) enum Expected {
     Absent,
 }
 
-/// What a save expects, and the right to make sure of it.
+/// The version that a save expects, and the lock under which it makes sure of it.
 #[derive(Debug)]
 pub(crate) struct Condition {
     pub(crate) lock: TargetLock,
@@ -60,7 +62,7 @@ impl Condition {
         Ok(Some(Condition { lock, expected }))
     }
 
-    /// What a save came to that found its content there already.
+    /// The result of a save that found its content there already.
     pub(crate) fn unchanged(self, target: &Target, committed: Committed, checksum: u64) -> Result<Committed> {
         let version = FileVersion::at(&target.dir, &target.name, checksum);
         let version = version.map_err(|e| Error::io("inspect", &target.path, e))?;
@@ -71,7 +73,7 @@ impl Condition {
 impl Expected {
     /// The error if something else than what is expected stands at the name.
     ///
-    /// It is the content that decides, though inode, size and modification time be the same: a clock of the kernel
+    /// The content decides, even if inode, size and modification time are the same: a clock of the kernel
     /// ticks every few milliseconds, in which a file is saved several times and the number of an inode
     /// is given away anew.
     fn check(&self, target: &Target) -> Result<()> {
@@ -104,14 +106,37 @@ impl Expected {
     }
 }
 
+/// A condition whose lock is given up once the target is replaced or, at the latest, when this is dropped.
+struct Guarded {
+    lock: Option<TargetLock>,
+    expected: Expected,
+}
+
+impl Guard for Guarded {
+    fn last_check(&self, target: &Target) -> Result<()> {
+        self.expected.check(target)
+    }
+
+    fn release(&mut self) {
+        self.lock = None;
+    }
+
+    fn locked_target(&self) -> Option<&File> {
+        match &self.lock {
+            Some(TargetLock::Itself(locked)) => Some(&locked.file),
+            Some(TargetLock::Beside(_)) | None => None,
+        }
+    }
+}
+
 /// Publishes what is staged, if the condition is met.
 pub(crate) fn publish(
     staged: Staged,
     options: &WriteOptions,
     condition: Option<Condition>,
-    checksum: impl FnOnce(&File) -> std::io::Result<u64>,
+    checksum: &dyn Fn(&File) -> std::io::Result<u64>,
 ) -> Result<Committed> {
-    let Some(condition) = condition else { return save::publish(staged, options, Guard::none(), |_| Ok(())) };
+    let Some(condition) = condition else { return save::publish(staged, options, &mut Unguarded) };
     let version = || FileVersion::of(staged.file(), staged.stream.len(), checksum(staged.file())?);
     let version = version().map_err(|e| Error::io("inspect the new content of", &staged.target.path, e))?;
     let Condition { lock, expected } = condition;
@@ -119,12 +144,8 @@ pub(crate) fn publish(
     // An overwritten file keeps its inode.
     let overwritten = (options.in_place != InPlace::Never)
         .then(|| (Arc::clone(&staged.target.dir), staged.target.name.clone()));
-    let held = match &lock {
-        TargetLock::Itself(locked) => Some(locked.file.duplicate()).transpose(),
-        TargetLock::Beside(_) => Ok(None),
-    };
-    let guard = Guard { held: held.map_err(|e| Error::io("lock", &path, e))?, lock };
-    let committed = save::publish(staged, options, guard, |target| expected.check(target))?;
+    let mut guard = Guarded { lock: Some(lock), expected };
+    let committed = save::publish(staged, options, &mut guard)?;
     let version = match overwritten.filter(|_| committed.in_place) {
         Some((dir, name)) => FileVersion::at(&dir, &name, version.checksum())
             .map_err(|e| Error::io("inspect", &path, e).with_target(TargetState::Replaced))?,
@@ -186,10 +207,9 @@ pub(crate) fn refuse_link(target: &Target, options: &WriteOptions) -> Error {
 
 /// Excludes all others who would replace one certain version of this file. Given up when dropped.
 #[derive(Debug)]
-#[allow(dead_code, reason = "they are there to be dropped")]
 pub(crate) enum TargetLock {
     /// A lock file beside it.
-    Beside(WriterLock),
+    Beside(#[expect(dead_code, reason = "it is there to be dropped")] WriterLock),
     /// The lock on the file itself, where no file can be created beside it.
     Itself(LockedTarget),
 }
@@ -214,7 +234,8 @@ impl TargetLock {
     pub(crate) fn take(target: &Target, options: &WriteOptions) -> Result<TargetLock> {
         let cancel = options.cancel.as_ref();
         let name = lower_case(&target.name);
-        match WriterLock::take(&target.dir, &name, &target.path, Duration::MAX, cancel) {
+        let patience = Patience { path: &target.path, timeout: Duration::MAX, cancel };
+        match WriterLock::take(&target.dir, &name, &patience) {
             Err(e) if may_not_create(&e) && target.existing.is_some() => take_itself(target, cancel),
             taken => taken.map(TargetLock::Beside),
         }
@@ -226,8 +247,8 @@ fn may_not_create(e: &Error) -> bool {
 }
 
 fn take_itself(target: &Target, cancel: Option<&CancelToken>) -> Result<TargetLock> {
-    const PAUSE: Duration = Duration::from_millis(5);
     let fail = |e| Error::io("lock", &target.path, e);
+    let (mut mismatches, mut backoff) = (0, Backoff::new());
     loop {
         CancelToken::check(cancel, &target.path)?;
         let file = match target.dir.open_file_to_lock(&target.name) {
@@ -243,9 +264,15 @@ fn take_itself(target: &Target, cancel: Option<&CancelToken>) -> Result<TargetLo
                 if target.dir.stat_at(&target.name).is_ok_and(|now| now.id == locked.id) {
                     return Ok(TargetLock::Itself(held));
                 }
+                // It was replaced meanwhile; or each look finds another inode, and no lock holds anybody off.
+                mismatches += 1;
+                if mismatches == TRIES {
+                    return Err(Error::new(ErrorKind::Unsupported, "lock", &target.path));
+                }
             }
-            Lock::Elsewhere => std::thread::sleep(PAUSE),
+            Lock::Elsewhere => {}
             Lock::Unsupported => return Err(Error::new(ErrorKind::Unsupported, "lock", &target.path)),
         }
+        backoff.pause(Duration::MAX);
     }
 }

@@ -131,7 +131,7 @@ impl Error {
     pub(crate) const CREATE_BESIDE: &str = "create a file beside";
 
     /// The operation name of an error of the rename or link that publishes.
-    const PUBLISH: &str = "put the new content in place at";
+    pub(crate) const PUBLISH: &str = "put the new content in place at";
 
     /// What went wrong: see [`ErrorKind`].
     ///
@@ -323,7 +323,7 @@ impl Error {
         Error::build(kind, operation, path, Some(Reason(kind.reason().into()).into()))
     }
 
-    /// The same error with the reason in words, as its cause.
+    /// Adds the reason in words, as the cause.
     pub(crate) fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Error {
         Arc::make_mut(&mut self.0).cause = Some(Reason(reason.into()).into());
         self
@@ -355,7 +355,7 @@ impl Error {
         Error::build(kind, operation, path, Some(cause.into()))
     }
 
-    /// What the caller's own code failed with.
+    /// An error that the caller's own code failed with.
     pub(crate) fn of_caller(
         operation: &'static str,
         path: &Path,
@@ -380,30 +380,30 @@ impl Error {
         Error::build(ErrorKind::Busy, MOUNT_POINT, path, cause.map(Cause::from))
     }
 
-    /// The rename or link to this name failed. `EBUSY` means a mount point only where one is; the rest of the time
-    /// another program is in the way.
-    pub(crate) fn publish(path: &Path, (dir, name): (&Dir, &OsStr), cause: io::Error) -> Error {
-        let is_mount_point = || dir.stat_at(name).is_ok_and(|found| found.mount_root);
+    /// A call that was to change what has this name failed. `EBUSY` means a mount point only where one is; the rest of the
+    /// time another program is in the way.
+    pub(crate) fn refused(what: &'static str, path: &Path, at: (&Dir, &OsStr), cause: io::Error) -> Error {
+        let is_mount_point = || at.0.stat_at(at.1).is_ok_and(|found| found.mount_root);
         match cause {
             cause if sys::is_busy(&cause) && is_mount_point() => Error::mount_point(path, Some(cause)),
-            cause => Error::naming(Error::PUBLISH, path, cause),
+            cause => Error::naming(what, path, cause),
         }
     }
 
-    /// The same error with the state of each file of a set. Another holder of it, such as the
+    /// Adds the state of each file of a set. Another holder of this error, such as the
     /// caller of a failed write, keeps the one without.
     pub(crate) fn with_files(mut self, files: Vec<(PathBuf, TargetState)>) -> Error {
         Arc::make_mut(&mut self.0).files = files;
         self
     }
 
-    /// The same error about the path that the caller gave.
+    /// Replaces the path by the one that the caller gave.
     pub(crate) fn with_path(mut self, path: &Path) -> Error {
         Arc::make_mut(&mut self.0).path = path.to_owned();
         self
     }
 
-    /// The same error, saying what the target holds.
+    /// Says what the target holds.
     pub(crate) fn with_target(mut self, target: TargetState) -> Error {
         Arc::make_mut(&mut self.0).target = target;
         self

@@ -83,8 +83,8 @@ pub enum ErrorKind {
     QuotaExceeded,
     /// The file system is mounted read-only.
     ReadOnlyFilesystem,
-    /// The path can't name a file to save: empty, `.` or `..` last, a trailing slash, a link
-    /// loop, a refused link, a FIFO, socket or device, a name that is too long.
+    /// The path can't name a file to save: empty, `.` or `..` last, a trailing slash, a link loop, a refused link, a
+    /// FIFO, socket or device.
     InvalidPath,
     /// The target is a directory.
     IsADirectory,
@@ -213,7 +213,7 @@ impl ErrorKind {
         }
     }
 
-    /// What is said of an error of this kind that has no other cause.
+    /// The reason that an error of this kind gives if it has no other cause.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             ErrorKind::NotFound => "it does not exist",

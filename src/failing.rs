@@ -1,6 +1,6 @@
 //! Saves that fail on purpose, so that an application can test what it does then.
 
-/// What every operation of this crate that changes something asks before it begins. Without the feature
+/// A question that every operation of this crate that changes something asks before it begins. Without the feature
 /// `crash_testing` there is nothing to ask.
 #[cfg(not(feature = "crash_testing"))]
 #[inline]

@@ -5,12 +5,12 @@ use std::fmt::{Display, Write};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// No note is longer.
+/// No text of this kind is longer.
 pub(crate) const MAX_LEN: usize = 1024;
 
 const LAST_LINE: &str = "end";
 
-/// Puts a note together. The title is its first line.
+/// Puts a text together. The title is its first line.
 #[derive(Debug)]
 pub(crate) struct Writer(String);
 
@@ -43,12 +43,12 @@ impl Writer {
     }
 }
 
-/// A complete note.
+/// The lines of a complete text, without its title and its last line.
 #[derive(Debug)]
 pub(crate) struct KeyValues<'a>(&'a str);
 
 impl<'a> KeyValues<'a> {
-    /// What follows the note is not looked at.
+    /// Parses the text at the beginning of `bytes`; the rest is ignored. `None` if it is cut short or has another title.
     pub(crate) fn parse(title: &str, bytes: &'a [u8]) -> Option<KeyValues<'a>> {
         let text = std::str::from_utf8(bytes).ok()?;
         let body = text.strip_prefix(title)?.strip_prefix('\n')?;
@@ -81,16 +81,16 @@ mod tests {
             .line_if("none", None::<u32>)
             .duration("time", Duration::new(3, 5))
             .finish();
-        let note = KeyValues::parse("title 1", text.as_bytes()).unwrap();
-        assert_eq!(note.value("number"), Some(4711));
-        assert_eq!(note.value("text"), Some("two words?number 12".to_owned()));
-        assert_eq!(note.value::<String>("none"), None);
-        assert_eq!(note.duration("time"), Some(Duration::new(3, 5)));
+        let values = KeyValues::parse("title 1", text.as_bytes()).unwrap();
+        assert_eq!(values.value("number"), Some(4711));
+        assert_eq!(values.value("text"), Some("two words?number 12".to_owned()));
+        assert_eq!(values.value::<String>("none"), None);
+        assert_eq!(values.duration("time"), Some(Duration::new(3, 5)));
         assert!(KeyValues::parse("title 2", text.as_bytes()).is_none());
     }
 
     #[test]
-    fn a_note_that_is_cut_short_anywhere_is_none() {
+    fn a_text_that_is_cut_short_anywhere_is_none() {
         let text = Writer::new("title").line("key", "value").finish();
         for len in 0..text.len() {
             assert!(KeyValues::parse("title", &text.as_bytes()[..len]).is_none(), "{len}");

@@ -1,4 +1,4 @@
-//! What the names look like of what we put beside a target: short, unguessable, recognisable beyond chance.
+//! The names of the files that we put beside a target: short, unguessable, recognisable beyond chance.
 //!
 //! `.durafile-` + a letter for what it is + `-` + 20 random characters (100 bits) + 6 check
 //! characters (30 bits) over what stands before. The length doesn't depend on the target's name.
@@ -11,20 +11,20 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const RANDOM: usize = 20;
 const CHECK: usize = 6;
 
-/// What a remnant is.
+/// The role of a remnant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The staged content of one file.
     Stage,
     /// A directory in which files of a set are staged.
     StagingDir,
-    /// What a writer locks, to be the only one.
+    /// The file that a writer locks, to be the only one.
     Lock,
     /// A directory in which files of a transaction are staged.
     Change,
     /// The record of a transaction that is decided.
     Journal,
-    /// What recovery could not decide.
+    /// Something that recovery could not decide.
     Quarantined,
     /// A version of a directory that is not the target yet, or not any more.
     Tree,
@@ -90,8 +90,12 @@ pub(crate) fn role_of(name: &OsStr) -> Option<Role> {
     let role = Role::ALL.into_iter().find(|role| role.letter() == letter)?;
     let random = rest.strip_prefix(letter)?.strip_prefix('-')?;
     let well_formed = random.len() == RANDOM + CHECK && random.bytes().all(|b| ALPHABET.contains(&b));
+    if !well_formed {
+        return None;
+    }
+    // All of it is ASCII now, so that it can be cut anywhere.
     let (body, check) = text.split_at(text.len().checked_sub(CHECK)?);
-    (well_formed && check == encode(checksum(body), CHECK)).then_some(role)
+    (check == encode(checksum(body), CHECK)).then_some(role)
 }
 
 /// The one name that belongs to a target, however long the target's own name is.
@@ -156,6 +160,13 @@ mod tests {
     fn ordinary_names_are_not_ours() {
         for name in ["", ".", ".durafile-", "a.tmp", ".staging-x", ".durafile-s-", ".durafile-s-abc", "é"] {
             assert!(!is_remnant(name), "{name}");
+        }
+        // Of any length, with letters of several bytes where the checksum would begin.
+        for len in 0..60 {
+            for shift in ["", "a", "ab", "abc"] {
+                let name = format!(".durafile-s-{shift}{}", "é€😀".repeat(len));
+                assert!(!is_remnant(&name), "{name}");
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::options::{Symlinks, WriteOptions};
 use crate::overwrite::save;
 use crate::sys::Kind;
 
-/// What the closure of [`update`] may fail with.
+/// The error with which the closure of [`update`] may fail.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Reads a file, lets `f` compute its new content, and saves that, so that no other `update` is lost.
@@ -132,6 +132,7 @@ impl WriteOptions {
     ) -> Result<Committed> {
         let path = path.as_ref();
         self.check_condition(path)?;
+        self.check_previous(path)?;
         save::check(self, path)?;
         failing::check(path)?;
         let (target, lock) = self.lock_target(path)?;

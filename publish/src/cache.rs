@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
@@ -20,6 +21,9 @@ pub(crate) struct Cache {
     private: bool,
     /// The mode of new files as the umask leaves it, all bits asked for.
     mask: u32,
+    /// It is being removed. Requests that were given up may still be at work on their threads, and must not bring
+    /// anything new.
+    closed: RwLock<bool>,
 }
 
 impl Cache {
@@ -63,7 +67,7 @@ impl Cache {
         let mine = meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw();
         let private = mine && meta.mode() & 0o022 == 0;
         let mask = umask_of(&dir).map_err(fail)?;
-        Ok(Cache { dir, temporary, private, mask })
+        Ok(Cache { dir, temporary, private, mask, closed: RwLock::new(false) })
     }
 
     /// Only this user can write to it.
@@ -109,7 +113,8 @@ impl Cache {
 
     /// Takes content that was verified.
     pub(crate) fn put(&self, hash: &Hash, content: &[u8]) -> Result<()> {
-        let file = self.begin(hash)?;
+        let _open = self.enter()?;
+        let file = self.open_part_file(hash)?;
         file.file.set_len(content.len() as u64).map_err(|e| Error::io("write", &file.path, e))?;
         file.write(0, content)?;
         file.finish()
@@ -117,6 +122,17 @@ impl Cache {
 
     /// Content on its way. What a pull that was interrupted left of it is kept.
     pub(crate) fn begin(&self, hash: &Hash) -> Result<PartFile> {
+        let _open = self.enter()?;
+        self.open_part_file(hash)
+    }
+
+    /// As long as this is held, it is not removed.
+    fn enter(&self) -> Result<RwLockReadGuard<'_, bool>> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed { Err(Error::cancelled()) } else { Ok(closed) }
+    }
+
+    fn open_part_file(&self, hash: &Hash) -> Result<PartFile> {
         let (path, complete) = (self.dir.join(format!("{hash}.part")), self.path(hash));
         loop {
             let file = open_part(&path, false)?;
@@ -138,6 +154,7 @@ impl Cache {
     /// Ends it if it was for one pull.
     pub(crate) fn discard(&self) {
         if self.temporary {
+            *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
             // What stays is used or removed by the next pull.
             let _ = fs::remove_dir_all(&self.dir);
         }
@@ -260,6 +277,25 @@ mod tests {
         part.finish().unwrap();
         assert!(cache.has(&hash, 3 * PART).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_still_being_written_does_not_keep_a_cache_from_being_removed() {
+        let home = tempfile::tempdir().unwrap();
+        for _ in 0..100 {
+            let cache = Cache::beside(home.path(), "target".as_ref()).unwrap();
+            std::thread::scope(|scope| {
+                for thread in 0..4_u32 {
+                    let cache = &cache;
+                    let put =
+                        move |n: u32| cache.put(&Hash::of(&[thread, n].map(u32::to_ne_bytes).concat()), b"x");
+                    scope.spawn(move || (0..2000).find(|n| put(*n).is_err()));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                cache.discard();
+            });
+            assert!(!cache.dir.exists());
+        }
     }
 
     #[test]

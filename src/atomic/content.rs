@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
 use crate::journal::checksum::Checksum;
 use crate::options::WriteOptions;
 use crate::options::durability::Durability;
@@ -23,7 +24,7 @@ const CHUNK: usize = 1 << 20;
 /// is waited for: never more than twice this is left for the sync.
 const WRITE_OUT: u64 = 8 << 20;
 
-/// What a write touches is dirty page by page.
+/// A write makes whole pages dirty.
 const PAGE: u64 = 4096;
 
 /// The limits that a stream keeps to.
@@ -226,7 +227,7 @@ impl ContentWriter {
         Ok(position)
     }
 
-    /// What was written, from the position on.
+    /// Reads what was written, from the position on.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.check()?;
         self.flush()?;
@@ -237,6 +238,14 @@ impl ContentWriter {
 
     /// Cuts the content off, or extends it with zeros.
     pub(crate) fn set_len(&mut self, bytes: u64) -> Result<()> {
+        self.go_on()?;
+        // The system would call it an invalid argument, which reads like an error of the disk. Nothing has happened
+        // yet, and so the stream goes on, except beyond the caller's own limit.
+        let is_within_limit = self.limits.size.is_none_or(|limit| bytes <= limit);
+        if is_within_limit && i64::try_from(bytes).is_err() {
+            let refused = Error::new(ErrorKind::TooLarge, "extend", &self.path);
+            return Err(refused.because("no file can be as long as that"));
+        }
         self.finish()?;
         Error::check_size(bytes, self.limits.size, &self.path).map_err(|e| self.fail(e))?;
         self.file.truncate(bytes).map_err(|e| self.fail(Error::io("write", &self.path, e)))?;
@@ -312,7 +321,7 @@ impl ContentWriter {
     }
 }
 
-/// What was written and is not on its way to the device yet.
+/// The bytes that were written and are not on their way to the device yet.
 #[derive(Debug, Default)]
 struct Dirty {
     bytes: u64,

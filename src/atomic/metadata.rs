@@ -65,7 +65,7 @@ pub(crate) fn apply(
     Ok(is_rest_kept && owner.is_kept && owner.group_kept && old.is_complete)
 }
 
-/// What is encrypted stays so. Only its directory can encrypt a new file.
+/// Refuses to replace an encrypted file by a plain one. Only its directory can encrypt a new file.
 pub(crate) fn check_encryption(old: &Stat, new: &Stat) -> io::Result<()> {
     if old.is_encrypted && !new.is_encrypted {
         let reason = "the file is encrypted, and a new one in its directory is not";

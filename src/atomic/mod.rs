@@ -18,7 +18,8 @@
 //!    a locked file for a live one. A new target needs no such name, and the file is linked straight to it
 //!    (`Staged::link_unnamed`), which fails if anything is there; then those who watch the directory are told
 //!    ([`announce::announce`]).
-//! 8. With `keep_previous`, give the replaced version its second name ([`previous::keep`]). Rename over the target (`Staged::move_into_place`): atomic within a directory.
+//! 8. With `keep_previous`, give the replaced version its second name ([`previous::keep`]). Rename over the target
+//!    (`Staged::move_into_place`): atomic within a directory.
 //! 9. Close: gives up the lock, which would be in the way of an application's own.
 //! 10. Sync the directory ([`parent_sync::sync_parent`]): until then a power cut may undo the rename.
 //! 11. Close the directory and, where it was held, the replaced file (`Target::unpin_unless_needed`).
@@ -27,9 +28,10 @@
 //! step 3, with a mode for its owner only, and locked at once; after locking, the writer makes sure that it still
 //! has a name, since a recovery may have been quicker. Step 7 is empty then.
 //!
-//! Whatever fails up to step 7 leaves the target untouched and nothing behind. From step 8 on nothing is removed
-//! unless the rename certainly failed, and [`outcome`] alone says whether it did. The exact system calls are
-//! pinned by `tests/it/save/syscalls.rs`, the disks that a crash may leave by `tests/it/crash`.
+//! Whatever fails up to step 7, or up to step 6 where a new target gets its name in step 7, leaves the target untouched
+//! and nothing behind. From then on nothing is removed unless the link or the rename certainly failed, and [`outcome`]
+//! alone says whether it did. The exact system calls are pinned by `tests/it/save/syscalls.rs`, the disks that a crash
+//! may leave by `tests/it/crash`.
 
 pub(crate) mod announce;
 pub(crate) mod content;

@@ -37,6 +37,38 @@ pub(crate) fn outcome(
     }
 }
 
+/// Judges a rename or link of what the name `from` leads to. Where it was not looked at before, it can be asked for only as long
+/// as it has that name.
+pub(crate) fn outcome_from(
+    done: &io::Result<()>,
+    moved: Option<FileId>,
+    from: (&Dir, &OsStr),
+    to: (&Dir, &OsStr),
+    remote: bool,
+) -> Outcome {
+    let Err(e) = done else { return Outcome::Done };
+    match moved.or_else(|| from.0.stat_at(from.1).ok().map(|found| found.id)) {
+        Some(moved) => outcome(done, moved, to, remote),
+        None if sys::is_not_done(e, remote) => Outcome::NotDone,
+        None => Outcome::Unknown,
+    }
+}
+
+/// Judges the removal of `name` from `dir`. "Not found" is the caller's to judge: somebody else may have removed it.
+pub(crate) fn outcome_of_removal(
+    done: &io::Result<()>,
+    (dir, name): (&Dir, &OsStr),
+    remote: bool,
+) -> Outcome {
+    let Err(e) = done else { return Outcome::Done };
+    match dir.stat_at(name) {
+        _ if sys::is_not_done(e, remote) => Outcome::NotDone,
+        Ok(_) if !remote => Outcome::NotDone,
+        Err(gone) if sys::is_not_found(&gone) => Outcome::Done,
+        _ => Outcome::Unknown,
+    }
+}
+
 /// Judges giving `file` a name.
 pub(crate) fn outcome_of_link(
     done: &io::Result<()>,

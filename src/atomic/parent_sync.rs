@@ -1,7 +1,7 @@
 //! Step 10: the fsync of a directory for the sake of the names in it.
 //!
 //! Until then a power cut may undo a rename, a link, a new directory or a removal. Every operation that
-//! makes a name durable does it here; only `remnant`, which lies below, has a sync of its own.
+//! makes a name durable does it here, and only here; `remnant`, which lies below, is the exception. A tidy test says so.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::sys::{self, Dir, FsKind, Stat};
 /// False where the file system has no way to sync a directory (`EINVAL`, `ENOTSUP`, `EBADF`), or the
 /// directory may not be opened for reading: no error, since nothing better can be had there.
 pub(crate) fn sync_parent(parent: &Dir) -> io::Result<bool> {
-    parent.sync()
+    parent.sync_names()
 }
 
 /// The durability that was reached of `asked`, where [`sync_parent`] answered so.

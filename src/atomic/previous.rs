@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::atomic::copy::copy_into;
 use crate::atomic::staged::{StagedName, TRIES};
-use crate::atomic::target::Target;
+use crate::atomic::target::{KEEP_PREVIOUS as KEEP, Target, own_name_for_previous};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
@@ -32,8 +32,6 @@ impl WriteOptions {
     }
 }
 
-const KEEP: &str = "keep the previous version of";
-
 /// A version that has got its second name. Dropped, what had that name before is gone.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -43,7 +41,7 @@ pub(crate) struct Kept {
     before: Before,
 }
 
-/// What had the second name before.
+/// The file that had the second name before.
 #[derive(Debug)]
 enum Before {
     Nothing,
@@ -84,9 +82,8 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     };
     let before = dir.stat_at(name);
     match &before {
-        Ok(kept) if kept.id == found.id && kept.nlink < 2 => {
-            let reason = "the name for it is that of the file itself";
-            return Err(Error::new(ErrorKind::InvalidPath, KEEP, path).because(reason));
+        Ok(kept) if kept.id == found.id && (kept.nlink < 2 || is_other_spelling(dir, &target.name, name)) => {
+            return Err(own_name_for_previous(path));
         }
         // A crash between the two renames has left both names. A rename from one name of a file to another one
         // would do nothing.
@@ -100,6 +97,19 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     let is_free = before.is_err_and(|e| sys::is_not_found(&e));
     let before = give_name(dir, &target.name, (name, is_free)).map_err(|e| Error::naming(KEEP, path, e))?;
     Ok(Some(Kept { dir: Arc::clone(dir), name: name.clone(), id: found.id, before }))
+}
+
+/// Are two names of one file, which has others too, a single entry of a directory that folds case? Of two entries both
+/// are listed. A directory that can't be listed doesn't tell: they count as two then, as after a crash.
+fn is_other_spelling(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
+    let lower_case = |name: &OsStr| name.to_string_lossy().to_lowercase();
+    if lower_case(one) != lower_case(other) {
+        return false;
+    }
+    let listed = dir.entries().and_then(|entries| {
+        entries.map(|entry| Ok(usize::from([one, other].contains(&entry?.0.as_os_str())))).sum()
+    });
+    listed.is_ok_and(|listed: usize| listed < 2)
 }
 
 /// By a link and a rename, so that the second name is never missing; by a durable copy where links are refused.

@@ -8,7 +8,7 @@ use crate::atomic::content::ContentWriter;
 use crate::atomic::outcome::{Outcome, or_unsupported, outcome};
 use crate::atomic::parent_sync::{needs_parent_sync, reached, sync_parent};
 use crate::atomic::previous;
-use crate::atomic::staged::{Staged, StagedName, TRIES, create_with_name, unless_refused};
+use crate::atomic::staged::{Staged, StagedName, TRIES, create_with_name};
 use crate::atomic::sync_mode::FileSync;
 use crate::atomic::target::Target;
 use crate::cancel::CancelToken;
@@ -16,22 +16,48 @@ use crate::error::{Error, Result, TargetState};
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, Dir, FsKind};
+use crate::sys::{self, Dir, File, FsKind};
+
+/// The lock of a save with a condition, and its last check: others can't replace the target until the save has.
+pub(crate) trait Guard {
+    /// Fails if the target is not what the save expects. Asked last, right before names or content are touched.
+    fn last_check(&self, target: &Target) -> Result<()>;
+
+    /// Lets others go on, right after a rename. After an overwrite they go on once the guard is dropped.
+    fn release(&mut self);
+
+    /// The target itself, if that is what is locked.
+    fn locked_target(&self) -> Option<&File>;
+}
+
+/// For a save without a condition.
+pub(crate) struct Unguarded;
+
+impl Guard for Unguarded {
+    fn last_check(&self, _target: &Target) -> Result<()> {
+        Ok(())
+    }
+
+    fn release(&mut self) {}
+
+    fn locked_target(&self) -> Option<&File> {
+        None
+    }
+}
 
 impl Staged {
     /// Makes the staged content the target.
     pub(crate) fn publish(self, options: &WriteOptions) -> Result<Committed> {
-        self.publish_if(options, (), |_| Ok(()))
+        self.publish_guarded(options, &mut Unguarded)
     }
 
-    /// Publishes the file unless `last_check` fails. That check is made right before step 8, and the guard is dropped
-    /// right after that step. The link of an unnamed file to a name that nothing had is not checked: it fails if
-    /// anything is there, and what comes then is a rename.
-    pub(crate) fn publish_if<G>(
+    /// Publishes the file unless the guard's last check fails. That check is made right before step 8, and the guard
+    /// is released right after that step. The link of an unnamed file to a name that nothing had is not checked: it
+    /// fails if anything is there, and what comes then is a rename.
+    pub(crate) fn publish_guarded(
         mut self,
         options: &WriteOptions,
-        guard: G,
-        last_check: impl FnOnce(&Target) -> Result<()>,
+        guard: &mut dyn Guard,
     ) -> Result<Committed> {
         let mut durability = options.durability;
         let kind = self.file().fs_kind(&self.stat).map_err(|e| Error::io("inspect", &self.target.path, e))?;
@@ -45,7 +71,7 @@ impl Staged {
         let target = if is_in_place {
             self.close()
         } else {
-            last_check(&self.target)?;
+            guard.last_check(&self.target)?;
             let kept = previous::keep(&self.target, options)?;
             let name = self.target.name.clone();
             self.move_into_place(options.create_new, kind).inspect_err(|e| {
@@ -54,7 +80,7 @@ impl Staged {
                 }
             })?
         };
-        drop(guard);
+        guard.release();
         if needs_parent_sync(durability, kind, &stat) {
             // Step 10.
             let synced = sync_parent(&target.dir).map_err(|e| {
@@ -95,7 +121,7 @@ impl Staged {
     fn give_name(&mut self, kind: FsKind) -> Result<bool> {
         let fail = |e| Error::io(Error::CREATE_BESIDE, &self.target.path, e);
         // Locked before it has a name, so that no recovery can mistake it for an orphan.
-        unless_refused(self.file().try_lock())
+        sys::lock_unless_refused(self.file().try_lock())
             .map_err(|e| Error::io("lock the staged file of", &self.target.path, e))?;
         let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
         for _ in 0..TRIES {
@@ -169,7 +195,7 @@ fn ended(target: &Target, outcome: Outcome, done: io::Result<()>) -> Result<()> 
     match (outcome, done) {
         (Outcome::Done, _) | (_, Ok(())) => Ok(()),
         (outcome, Err(e)) => {
-            let error = Error::publish(&target.path, (&target.dir, &target.name), e);
+            let error = Error::refused(Error::PUBLISH, &target.path, (&target.dir, &target.name), e);
             Err(if outcome == Outcome::Unknown { error.with_target(TargetState::Unknown) } else { error })
         }
     }

@@ -14,8 +14,6 @@ use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Stat, TargetMeta};
 
-const PUT_IN_PLACE: &str = "put the new content in place at";
-
 /// How often a name that is taken, or was taken for an orphan, is tried anew.
 pub(crate) const TRIES: usize = 16;
 
@@ -75,14 +73,14 @@ impl Staged {
         let [from, to] = [&self.target, &target].map(|target| target.dir.stat());
         let (from, to) = (from.map_err(fail)?, to.map_err(fail)?);
         if from.id.dev != to.id.dev {
-            return Err(Error::new(ErrorKind::CrossDevice, PUT_IN_PLACE, &target.path));
+            return Err(Error::new(ErrorKind::CrossDevice, Error::PUBLISH, &target.path));
         }
         let elsewhere = from.id != to.id || self.is_elsewhere;
         if let Some(name) = self.name.take_if(|_| elsewhere) {
             let name = name.move_to(&target.dir).map_err(|(name, e)| {
                 drop(name);
                 match sys::crosses_devices(&e) {
-                    true => Error::io(PUT_IN_PLACE, &target.path, e),
+                    true => Error::io(Error::PUBLISH, &target.path, e),
                     false => Error::naming(Error::CREATE_BESIDE, &target.path, e),
                 }
             })?;
@@ -107,7 +105,7 @@ impl Staged {
         let fail = |e| Error::io(Error::CREATE_BESIDE, &target.path, e);
         let probe = || match target.dir.create_unnamed(NEW)? {
             Some(probe) => Ok((None, probe)),
-            None => create_named(target, NEW).map(|(name, probe, _)| (name, probe)),
+            None => create_named_in(&target.dir, NEW).map(|(name, probe, _)| (name, probe)),
         };
         let (name, probe) = probe().map_err(fail)?;
         let like =
@@ -137,7 +135,8 @@ impl Staged {
 pub(crate) struct StagedName {
     dir: Arc<Dir>,
     name: OsString,
-    /// Of one that outlives a call, so that it may be forked: see [`Staged::may_be_forked`].
+    /// The process that made the name, where this value outlives a call of the library. A child that is forked
+    /// meanwhile has a copy of the value, and must not remove the name: see [`Staged::may_be_forked`].
     made_by: Option<ProcessMark>,
 }
 
@@ -202,12 +201,16 @@ fn create_file(target: &Target, options: &WriteOptions) -> io::Result<Created> {
     create_with_name(target, options)
 }
 
-/// Creates a staged file that has a name from the start. Nobody else may open it before owner and group are
-/// right.
+/// Creates a staged file that has a name from the start.
 pub(crate) fn create_with_name(target: &Target, options: &WriteOptions) -> io::Result<Created> {
-    let mode = creation_mode(target, options);
-    let keeps = metadata::is_needed(target.existing.as_ref(), options);
-    create_named(target, if keeps { mode & 0o700 } else { mode })
+    let mode = named_mode(creation_mode(target, options), target.existing.as_ref(), options);
+    create_named_in(&target.dir, mode)
+}
+
+/// The mode to create a staged file with that others can see at once: nobody else may open it before owner and group
+/// are right, where they are still to be set.
+pub(crate) fn named_mode(mode: u32, existing: Option<&TargetMeta>, options: &WriteOptions) -> u32 {
+    if metadata::is_needed(existing, options) { mode & 0o700 } else { mode }
 }
 
 /// The mode to create a staged file with; never wider than the target's will be.
@@ -230,10 +233,6 @@ pub(crate) fn creation_mode_of(existing: Option<&TargetMeta>, options: &WriteOpt
     }
 }
 
-pub(crate) fn create_named(target: &Target, mode: u32) -> io::Result<Created> {
-    create_named_in(&target.dir, mode)
-}
-
 /// A staged file with a name, locked, in this directory.
 pub(crate) fn create_named_in(dir: &Arc<Dir>, mode: u32) -> io::Result<Created> {
     for _ in 0..TRIES {
@@ -253,17 +252,9 @@ pub(crate) fn create_named_in(dir: &Arc<Dir>, mode: u32) -> io::Result<Created> 
 /// The lock tells a recovery that the writer lives. None if a recovery that runs right now was quicker and
 /// took the file for an orphan.
 fn lock_named(file: &File) -> io::Result<Option<Stat>> {
-    let locked = unless_refused(file.try_lock())?;
+    let locked = sys::lock_unless_refused(file.try_lock())?;
     let stat = file.stat()?;
     Ok((locked != Lock::Elsewhere && stat.nlink > 0).then_some(stat))
-}
-
-/// The lock serves only a recovery, and so its refusal, by whatever errno, fails no save.
-pub(crate) fn unless_refused(locked: io::Result<Lock>) -> io::Result<Lock> {
-    match locked {
-        Err(e) if !sys::is_transient(&e) => Ok(Lock::Unsupported),
-        locked => locked,
-    }
 }
 
 /// Gives an unnamed and empty file a name. None where that is refused: one with a name is the way then.

@@ -59,6 +59,7 @@ impl Target {
         target.refuse_existing(options)?;
         target.resolve_links(options)?;
         target.refuse_what_is_no_file(options)?;
+        target.refuse_own_name_for_previous(options)?;
         Ok(target)
     }
 
@@ -207,12 +208,27 @@ impl Target {
         }
     }
 
+    /// The previous version can't keep the name that the new one gets. By the resolved name: a link may have led here.
+    fn refuse_own_name_for_previous(&self, options: &WriteOptions) -> Result<()> {
+        if options.keep_previous.as_ref() == Some(&self.name) {
+            return Err(own_name_for_previous(&self.path));
+        }
+        Ok(())
+    }
+
     /// A crash may have left the old version with two names; see [`WriteOptions::keep_previous`].
     fn refuse_other_names(&self, stat: &Stat, options: &WriteOptions) -> Result<()> {
         let is_previous = |name: &OsString| self.dir.stat_at(name).is_ok_and(|found| found.id == stat.id);
         let ours = options.keep_previous.as_ref().is_some_and(is_previous);
         refuse_hard_links(self.existing.as_ref(), options, u64::from(ours), &self.path)
     }
+}
+
+pub(crate) const KEEP_PREVIOUS: &str = "keep the previous version of";
+
+pub(crate) fn own_name_for_previous(path: &Path) -> Error {
+    Error::new(ErrorKind::InvalidPath, KEEP_PREVIOUS, path)
+        .because("the name for it is that of the file itself")
 }
 
 fn not_regular(path: &Path) -> Error {
@@ -246,19 +262,30 @@ pub(crate) fn refuse_planted_link(dir: &Dir, link: &Stat, path: &Path) -> Result
     Ok(())
 }
 
+/// Refuses what no system takes for a path. An empty one would be the current directory to some calls, and is what a
+/// variable gives that nobody has set; a NUL ends a path for the kernel, and what the standard library says of it is
+/// an error without a number, which reads like one of the disk.
+pub(crate) fn refuse_no_path(operation: &'static str, path: &Path) -> Result<()> {
+    let invalid = |reason| Err(Error::new(ErrorKind::InvalidPath, operation, path).because(reason));
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.is_empty() {
+        return invalid("the path is empty");
+    }
+    if bytes.contains(&0) {
+        return invalid("the path contains a NUL character");
+    }
+    Ok(())
+}
+
 /// Parent and last component. `Path::file_name` is not enough: it passes over a trailing slash
 /// and a trailing `.`.
 pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr)> {
-    let invalid = |reason| Error::new(ErrorKind::InvalidPath, "use the path", path).because(reason);
+    const OPERATION: &str = "use the path";
+    refuse_no_path(OPERATION, path)?;
+    let invalid = |reason| Error::new(ErrorKind::InvalidPath, OPERATION, path).because(reason);
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_separator = |b: &u8| std::path::is_separator(char::from(*b));
     let last = bytes.rsplit(is_separator).next().unwrap_or_default();
-    if bytes.is_empty() {
-        return Err(invalid("the path is empty"));
-    }
-    if bytes.contains(&0) {
-        return Err(invalid("the path contains a NUL character"));
-    }
     if last.is_empty() {
         return Err(invalid("the path ends with a slash"));
     }

@@ -68,7 +68,7 @@ impl Batch {
         let path_of = |tag: usize| self.entries[tag].path.clone();
         let mut collected = lock(&self.collector);
         collected.check(first)?;
-        let whole = collected.finish(false, path_of, open)?;
+        let whole = collected.finish(false, &path_of, &open)?;
         drop(collected);
         for (via, dir) in dirs.file_systems(whole) {
             sys::sync_file_system(dir).map_err(|e| Error::io("sync the file system of", via, e))?;
@@ -76,7 +76,7 @@ impl Batch {
         Ok(())
     }
 
-    /// What need not be published is made durable where it stands.
+    /// Finds the files that need not be published; they are made durable where they stand.
     fn find_unchanged(&mut self, dirs: &mut TargetDirs) -> Result<()> {
         let mut collected = lock(&self.collector);
         if collected.open > 0 {
@@ -144,7 +144,9 @@ impl Batch {
             if outcome == Outcome::Unknown {
                 dirs.keep(&staged);
             }
-            return Err(Error::publish(&entry.path, (dir, &entry.name), e).with_target(entry.state));
+            return Err(
+                Error::refused(Error::PUBLISH, &entry.path, (dir, &entry.name), e).with_target(entry.state)
+            );
         }
         Ok(())
     }

@@ -3,12 +3,12 @@
 mod commit;
 pub(crate) mod target_dirs;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::content::ContentWriter;
-use crate::atomic::staged::creation_mode;
+use crate::atomic::staged::{creation_mode, named_mode};
 use crate::atomic::target::Target;
 use crate::batch::target_dirs::{StagedAt, TargetDirs};
 use crate::error::{Error, Result, TargetState};
@@ -17,7 +17,7 @@ use crate::options::WriteOptions;
 use crate::options::durability::{Committed, SyncStrategy};
 use crate::set::collector::{Collector, lock};
 use crate::set::options::check_for_batch;
-use crate::set::spelling::{is_one_entry, loose_key, would_be_one};
+use crate::set::spelling::{Comparison, Spellings, ask_in, is_one_entry, would_be_one};
 use crate::set::staged_file::StagedFile;
 use crate::set::sync_request::SyncRequest;
 
@@ -53,8 +53,8 @@ pub struct Batch {
     entries: Vec<Entry>,
     /// The entry for each target, by directory and name.
     index: HashMap<(usize, OsString), usize>,
-    /// The entries whose names may be one on a file system that folds case.
-    spellings: HashMap<(usize, String), Vec<usize>>,
+    /// The names in each directory, and how it compares them, once it was asked.
+    spellings: HashMap<usize, (Spellings, Option<Comparison>)>,
 }
 
 #[derive(Debug)]
@@ -247,10 +247,11 @@ impl Batch {
     pub fn commit(mut self) -> Result<Vec<Committed>> {
         match self.try_commit() {
             Ok(reached) => {
-                let lost: HashSet<usize> = lock(&self.collector).lost_metadata.iter().copied().collect();
+                let mut lost = std::mem::take(&mut lock(&self.collector).lost_metadata);
+                lost.sort_unstable();
                 let committed = |at: usize| {
                     let at = self.winner_of(at);
-                    let (entry, kept_metadata) = (&self.entries[at], !lost.contains(&at));
+                    let (entry, kept_metadata) = (&self.entries[at], lost.binary_search(&at).is_err());
                     let Entry { unchanged, dir, .. } = *entry;
                     Committed { unchanged, kept_metadata, ..Committed::new(reached[dir]) }
                 };
@@ -303,7 +304,8 @@ impl Batch {
     fn stage(&mut self, at: usize, target: Target) -> Result<StagedFile> {
         let others = self.other_spellings(at, &target)?;
         let mode = creation_mode(&target, &self.options);
-        let (staged, file) = self.dirs().create(at, &target, mode)?;
+        let modes = (mode, named_mode(mode, target.existing.as_ref(), &self.options));
+        let (staged, file) = self.dirs().create(at, &target, modes)?;
         let stream = ContentWriter::new(file, &target.path, (&self.options).into());
         let (sync, tag) = (self.dirs().get(at).sync, self.entries.len());
         let existing = target.existing.clone();
@@ -317,7 +319,7 @@ impl Batch {
         Ok(staged_file)
     }
 
-    /// What was staged for an earlier entry of the same target goes at once: a batch that saves one file again and
+    /// Removes what was staged for an earlier entry of the same target, at once: a batch that saves one file again and
     /// again takes the room of one.
     fn supersede(&mut self, earlier: usize, by: usize) {
         let entry = &mut self.entries[earlier];
@@ -331,25 +333,34 @@ impl Batch {
 
     /// Entries for the same target under another spelling.
     fn other_spellings(&mut self, at: usize, target: &Target) -> Result<Vec<usize>> {
-        let known = self.spellings.entry((at, loose_key(Path::new(&target.name)))).or_default();
-        let entries = &self.entries;
-        known.retain(|&other| entries[other].superseded_by.is_none() && entries[other].name != target.name);
+        let name: &Path = target.name.as_ref();
+        let known = self.spellings.get_mut(&at).filter(|(spellings, _)| spellings.may_have_others(name));
+        let Some((spellings, comparison)) = known else { return Ok(Vec::new()) };
+        let staging = self.dirs.as_ref().and_then(|dirs| dirs.staging_like(at, &target.dir));
+        let fail = |e| Error::io("compare the spelling of", &target.path, e);
+        let comparison = match comparison {
+            Some(asked) => *asked,
+            None => {
+                let asked = ask_in(&target.dir, staging, Comparison::ask).map_err(fail)?;
+                *comparison.insert(asked.unwrap_or(Comparison::Loose))
+            }
+        };
         let mut same = Vec::new();
-        for &other in known.iter() {
-            let entry = &entries[other];
-            let is_one = match is_one_entry(&target.dir, &target.name, &entry.name) {
-                Ok(None) => self
-                    .dirs
-                    .as_ref()
-                    .and_then(|dirs| dirs.staging(&entry.staged))
-                    .map_or(Ok(false), |stage| would_be_one(stage, &target.name, &entry.name)),
-                there => there.map(|is_one| is_one == Some(true)),
+        for other in spellings.others(name, comparison) {
+            let Some(&entry) = self.index.get(&(at, other.into())) else { continue };
+            if self.entries[entry].superseded_by.is_some() {
+                continue;
+            }
+            let (name, other) = (&target.name, other.as_os_str());
+            let would_be = || {
+                let asked = ask_in(&target.dir, staging, |private| would_be_one(private, name, other))?;
+                Ok(asked.unwrap_or(false))
             };
-            if is_one.map_err(|e| Error::io("compare the spelling of", &target.path, e))? {
-                same.push(other);
+            let there = is_one_entry(&target.dir, name, other).map_err(fail)?;
+            if there.map_or_else(would_be, Ok).map_err(fail)? {
+                same.push(entry);
             }
         }
-        known.push(self.entries.len());
         Ok(same)
     }
 
@@ -359,6 +370,7 @@ impl Batch {
         if let Some(earlier) = self.index.insert((at, name.clone()), added) {
             self.supersede(earlier, added);
         }
+        self.spellings.entry(at).or_default().0.add(name.as_ref());
         let state = TargetState::Unchanged;
         self.entries.push(Entry {
             path,

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::parent_sync::needs_parent_sync;
-use crate::atomic::staged::{self, link_or_drop};
+use crate::atomic::staged::{create_named_in, link_or_drop};
 use crate::atomic::target::Target;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{Role, name_of};
 use crate::options::WriteOptions;
 use crate::options::durability::Durability;
+use crate::set::spelling::may_differ;
 use crate::set::staging_dir::StagingDir;
 use crate::set::sync_request::{GroupSync, SyncRequest};
 use crate::set::{CACHED_DIRS, OWN_STAGING_DIRS};
@@ -137,39 +138,49 @@ impl TargetDirs {
         Ok(dir)
     }
 
-    /// Creates a staged file for a target in the directory `at`.
-    pub(crate) fn create(&mut self, at: usize, target: &Target, mode: u32) -> Result<(StagedAt, File)> {
-        self.try_create(at, target, mode).map_err(|e| Error::io("create a file beside", &target.path, e))
+    /// Creates a staged file for a target in the directory `at`, with the first of the modes, or with the second one if others
+    /// can see its name at once.
+    pub(crate) fn create(
+        &mut self,
+        at: usize,
+        target: &Target,
+        modes: (u32, u32),
+    ) -> Result<(StagedAt, File)> {
+        self.try_create(at, target, modes).map_err(|e| Error::io("create a file beside", &target.path, e))
     }
 
-    fn try_create(&mut self, at: usize, target: &Target, mode: u32) -> io::Result<(StagedAt, File)> {
+    fn try_create(&mut self, at: usize, target: &Target, modes: (u32, u32)) -> io::Result<(StagedAt, File)> {
         let has_own = self.all[at].staging.is_some() || self.staging_hosts.len() < OWN_STAGING_DIRS;
         if let Some(host) = self.staging_host(at).filter(|_| !has_own) {
-            match self.create_hosted(host, target, mode) {
+            match self.create_hosted(host, target, modes) {
                 // The directory belongs to another project quota, say, and needs a staging directory of its own.
                 Err(e) if sys::crosses_devices(&e) => {}
                 created => return created,
             }
         }
-        let (number, file) = self.staging_of(at, &target.dir)?.create_file(mode)?;
+        let (number, file) = self.staging_of(at, &target.dir)?.create_file(modes.0)?;
         Ok((StagedAt { host: at, number }, file))
     }
 
     /// Creates a staged file in the target's own directory, from which it inherits group and default ACL, and
     /// gives it at once a name in the staging directory of another.
-    fn create_hosted(&mut self, host: usize, target: &Target, mode: u32) -> io::Result<(StagedAt, File)> {
+    fn create_hosted(
+        &mut self,
+        host: usize,
+        target: &Target,
+        modes: (u32, u32),
+    ) -> io::Result<(StagedAt, File)> {
         let Some(staging) = self.all[host].staging.as_mut() else {
             return Err(io::ErrorKind::CrossesDevices.into());
         };
         let number = staging.fresh_number();
         let name = name_of(number);
-        let unnamed = target.dir.create_unnamed(mode)?;
+        let (unnamed, named) = modes;
+        let unnamed = target.dir.create_unnamed(unnamed)?;
         let file = match unnamed.map_or(Ok(None), |file| link_or_drop(file, staging.dir(), &name))? {
             Some(file) => file,
             None => {
-                // Nobody else may open it before owner and group are right.
-                let mode = if target.existing.is_some() { mode & 0o700 } else { mode };
-                let (temporary, file, _) = staged::create_named(target, mode)?;
+                let (temporary, file, _) = create_named_in(&target.dir, named)?;
                 if let Some(temporary) = temporary {
                     target.dir.rename_into(temporary.as_name(), staging.dir(), &name)?;
                     temporary.keep();
@@ -199,6 +210,16 @@ impl TargetDirs {
             }
         };
         Ok(self.all[at].staging.insert(staging))
+    }
+
+    /// A private directory that compares names as the directory `at` does, if there is one.
+    pub(crate) fn staging_like(&self, at: usize, dir: &Dir) -> Option<&Dir> {
+        let target_dir = &self.all[at];
+        if let Some(own) = &target_dir.staging {
+            return Some(own.dir());
+        }
+        let host = self.all[self.staging_host(at)?].staging.as_ref()?.dir();
+        Some(host).filter(|host| !may_differ(dir, host, target_dir.kind))
     }
 
     /// The directory that a staged file is in.

@@ -1,4 +1,4 @@
-//! What a check may insist on.
+//! The acknowledged saves that a check may insist on.
 
 /// What had been acknowledged to the user when the crash happened; the check may insist on it.
 ///

@@ -1,4 +1,4 @@
-//! What the inode of one file may hold after a crash.
+//! The contents that the inode of one file may have after a crash.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Choice {
     }
 }
 
-/// What a unit may come to, the likely ones first.
+/// The outcomes that a unit may have, the likely ones first.
 pub(crate) fn choices(unit: &Unit) -> Vec<Choice> {
     let mut all = vec![Choice::Absent, Choice::Whole];
     if let Kind::Write { offset, data, .. } = &unit.kind {

@@ -1,4 +1,4 @@
-//! What a disk holds: nodes and names, in memory and as real directories.
+//! The content of a disk: nodes and names, in memory and as real directories.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{CString, OsString};

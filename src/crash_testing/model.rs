@@ -33,7 +33,7 @@ pub enum Model {
     ProcessDeath,
 }
 
-/// What is certain about a unit after a crash.
+/// The certainty about a unit after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Kept,
@@ -89,7 +89,7 @@ fn unordered(units: &[Unit], log: &[Event]) -> Standings {
     standings
 }
 
-/// What is kept brings what it needs.
+/// Keeps the chosen units, and those that they need.
 fn keep(units: &[Unit], standings: &mut Standings, before: usize, chosen: impl Fn(&Unit) -> bool) {
     let mut needed = vec![false; before];
     for number in (0..before).rev() {

@@ -1,4 +1,4 @@
-//! What is expected of [`recover`](crate::recover) after a mere crash.
+//! The demands on [`recover`](crate::recover) after a mere crash.
 
 use std::path::{Path, PathBuf};
 

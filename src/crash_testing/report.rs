@@ -1,4 +1,4 @@
-//! What came of a test.
+//! The result of a test.
 
 use std::fmt;
 use std::ops::AddAssign;

@@ -1,4 +1,4 @@
-//! What a crash test is told, as far as exploring the states needs it.
+//! The settings of a crash test, as far as exploring the states needs them.
 
 use std::env;
 use std::error::Error;
@@ -30,7 +30,7 @@ pub(crate) type Prepare<'a> = Box<dyn Fn(&Path) -> io::Result<()> + 'a>;
 /// The acknowledgment that the save function gives by returning `Ok`.
 pub(crate) const SAVED: &str = "the save returned Ok";
 
-/// What puts things right after a crash.
+/// The recovery that puts things right after a crash.
 pub(crate) enum Recovery<'a> {
     Ours,
     None,

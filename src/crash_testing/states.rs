@@ -11,7 +11,7 @@ use crate::crash_testing::trace::Trace;
 use crate::crash_testing::units::{Kind, Units};
 use crate::sys::recorder::Node;
 
-/// What became of each unit before the crash.
+/// The outcome of each unit before the crash.
 pub(crate) type Choices = Vec<Choice>;
 
 /// The states of one trace.
@@ -232,7 +232,7 @@ impl<'t> States<'t> {
     }
 }
 
-/// What is certain; what is open is absent.
+/// The units that are certain; open ones count as absent.
 fn settled(standings: &Standings) -> Choices {
     let certain = |standing: &Standing| match standing {
         Standing::Kept => Choice::Whole,
@@ -272,7 +272,7 @@ fn reachable(entries: &HashMap<Node, Entries>) -> Vec<Node> {
 }
 
 impl Trace {
-    /// What the running system shows: everything done.
+    /// The disk as the running system shows it: everything done.
     pub(crate) fn live(&self) -> Disk {
         let states = States::new(self, Model::ProcessDeath, 1, 0);
         states.disk(&vec![Choice::Whole; states.units.all.len()])

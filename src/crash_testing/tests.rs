@@ -100,7 +100,7 @@ impl Script {
     }
 }
 
-/// What is wrong with the disks that a crash may leave: torn, lost, missing, twice.
+/// The faults of the disks that a crash may leave: torn, lost, missing, twice.
 fn findings(model: Model, protocol: fn(&mut Script), path: &[&str]) -> BTreeSet<char> {
     let mut script = Script(Vec::new());
     protocol(&mut script);

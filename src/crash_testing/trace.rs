@@ -107,7 +107,7 @@ impl Trace {
         self.log.iter().map(|event| names.operation(event)).collect()
     }
 
-    /// The same log without one operation, if the operations after it could still succeed.
+    /// Returns this log without one operation, if the operations after it could still succeed.
     ///
     /// ```
     /// # use durafile::crash_testing::CrashTest;
@@ -134,7 +134,7 @@ impl Trace {
         self.altered(log)
     }
 
-    /// The same log with an operation and the next one in reverse order, if both could still
+    /// Returns this log with an operation and the next one in reverse order, if both could still
     /// succeed.
     ///
     /// ```
@@ -162,7 +162,7 @@ impl Trace {
         Units::of(&trace.initial, &trace.log).impossible.is_empty().then_some(trace)
     }
 
-    /// What was acknowledged by the first `point` operations.
+    /// The messages that were acknowledged by the first `point` operations.
     pub(crate) fn acked(&self, point: usize) -> Vec<String> {
         let label = |event: &Event| match event {
             Event::Ack(label) => Some(label.clone()),
@@ -182,7 +182,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// What to call each node: by where it was, or by where it came to be.
+/// A name for each node: where it was, or where it came to be.
 struct Names {
     paths: HashMap<Node, PathBuf>,
     unnamed: usize,

@@ -70,8 +70,7 @@ struct CarryOver<'a> {
     old: &'a LockedVersion,
     options: &'a DirOptions,
     files: CarriedFiles<'a>,
-    /// Directories to look into.
-    /// Whether each was made in the new version for this.
+    /// Directories whose entries are still to be carried over; also whether this has created each in the new version.
     pending: Vec<(PathBuf, bool)>,
     /// Files with several names, and where one of them was carried.
     twins: HashMap<FileId, PathBuf>,
@@ -119,7 +118,7 @@ impl CarryOver<'_> {
         let is_listed = |wanted: &OsStr| entries.iter().any(|(name, _)| name == wanted);
         for (name, kind) in &entries {
             let (path, kind) = (rel.join(name), *kind);
-            let whitened = self.lower.is_whitened(self.old, &from, &path, is_listed);
+            let whitened = self.lower.is_whitened(self.old, (&from, &to), &path, is_listed);
             if whitened.map_err(|e| self.fail(&path, e))? {
                 continue;
             }
@@ -129,7 +128,7 @@ impl CarryOver<'_> {
         Ok(true)
     }
 
-    /// What is to be carried over of a directory, once nothing is pending in it. What a crash left is no
+    /// The entries of a directory to carry over, once nothing is pending in it. What a crash left is no
     /// content, but for what a recovery has moved aside: that waits for a person.
     fn list(&self, from: &Arc<Dir>, rel: &Path) -> Result<Vec<(OsString, Option<Kind>)>> {
         let path = self.draft.path_of(rel);
@@ -215,7 +214,7 @@ impl CarryOver<'_> {
 
     fn write_out(&mut self, from: &Dir, name: &OsStr) -> io::Result<()> {
         match from.open_file(name) {
-            // It can't have been written to by the caller either.
+            // A file that the caller may not open. Its programs can't have left writes without a sync in it either.
             Err(e) if sys::is_forbidden(&e) => Ok(()),
             Err(e) if sys::is_not_found(&e) => Ok(()),
             opened => self.files.linked(&opened?),

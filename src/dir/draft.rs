@@ -3,14 +3,14 @@
 //! What the present version has and nobody replaced or removed is carried over late, when the
 //! rest is known. Until then it shows through: an edit sees stage and present version as one tree.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::metadata;
-use crate::atomic::staged::creation_mode_of;
+use crate::atomic::staged::{creation_mode_of, named_mode};
 use crate::atomic::target::refuse_hard_links;
 use crate::atomic::target::{NOT_INSIDE, Target, is_inside};
 use crate::dir::nature::refuse_if_lost;
@@ -22,7 +22,7 @@ use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::remnant::remove_tree::remove_tree;
-use crate::set::spelling::{is_one_entry, loose_key};
+use crate::set::spelling::{Comparison, Spellings, is_one_entry};
 use crate::sys::{self, Dir, File, Kind, TargetMeta};
 
 /// The next version of a directory. Dropped, it is gone.
@@ -30,9 +30,9 @@ use crate::sys::{self, Dir, File, Kind, TargetMeta};
 pub(crate) struct Draft {
     pub(crate) target: DirTarget,
     pub(crate) stage: StagedVersion,
-    /// What stands at the target.
+    /// The version that stands at the target.
     pub(crate) old: Option<LockedVersion>,
-    /// What is still to be carried over; none once that is done, or if nothing is.
+    /// The part of it that is still to be carried over; `None` once that is done, or if nothing is.
     pub(crate) lower: Option<LowerTree>,
     /// Directories in the stage, parents first, relative to it.
     pub(crate) dirs: Vec<PathBuf>,
@@ -40,7 +40,7 @@ pub(crate) struct Draft {
     pub(crate) is_exposed: bool,
     /// The directory of the last edit.
     pub(crate) recent: Option<(PathBuf, Arc<Dir>)>,
-    /// What was carried over or replaced has all of its metadata.
+    /// True while everything that was carried over or replaced has all of its metadata.
     pub(crate) keeps_metadata: bool,
     /// Dropped last.
     _lock: EntryLock,
@@ -49,51 +49,93 @@ pub(crate) struct Draft {
 /// The present version, as far as it shows through.
 #[derive(Debug, Default)]
 pub(crate) struct LowerTree {
-    /// What it has there is replaced or removed; what had been there.
-    pub(crate) whiteouts: BTreeMap<PathBuf, Option<TargetMeta>>,
+    /// Paths at which its entry is replaced or removed, and what that entry was.
+    pub(crate) whiteouts: HashMap<PathBuf, Option<TargetMeta>>,
     /// Directories with an entry that was edited.
-    pub(crate) touched: BTreeSet<PathBuf>,
-    /// The whiteouts by what may be the same on a file system that folds case.
-    spellings: HashMap<String, BTreeSet<PathBuf>>,
+    pub(crate) touched: HashSet<PathBuf>,
+    spellings: Spellings,
+    /// How the directory that was asked last compares names.
+    asked: Option<(PathBuf, Comparison)>,
 }
 
 impl LowerTree {
     fn white_out(&mut self, rel: &Path, before: Option<TargetMeta>) {
-        self.spellings.entry(loose_key(rel)).or_default().insert(rel.to_owned());
-        self.whiteouts.insert(rel.to_owned(), before);
+        if self.whiteouts.insert(rel.to_owned(), before).is_none() {
+            self.spellings.add(rel);
+        }
         self.touched.insert(rel.parent().unwrap_or(Path::new("")).to_owned());
     }
 
+    /// How a directory of the present version compares names. In it nothing can be tried out: `beside`, which is its
+    /// counterpart in the new version, is asked.
+    fn comparison_in(&mut self, at: &Path, old: &LockedVersion, beside: &Dir) -> io::Result<Comparison> {
+        if let Some((_, comparison)) = self.asked.as_ref().filter(|(asked, _)| asked == at) {
+            return Ok(*comparison);
+        }
+        let comparison = Comparison::ask(beside)?.below(&old.dir, at);
+        self.asked = Some((at.to_owned(), comparison));
+        Ok(comparison)
+    }
+
     /// Is what `from` lists at `path` replaced or removed, perhaps under another spelling? That is one that
-    /// leads to something and isn't listed.
+    /// leads to something and isn't listed. `beside` is the counterpart of `from` in the new version.
     pub(crate) fn is_whitened(
-        &self,
+        &mut self,
         old: &LockedVersion,
-        from: &Dir,
+        (from, beside): (&Dir, &Dir),
         path: &Path,
         is_listed: impl Fn(&OsStr) -> bool,
     ) -> io::Result<bool> {
         if self.whiteouts.contains_key(path) {
             return Ok(true);
         }
-        let name = path.file_name().unwrap_or_default();
-        let Some(alike) = self.spellings.get(&loose_key(path)) else { return Ok(false) };
-        for other in alike.iter().filter(|other| self.whiteouts.contains_key(*other)) {
-            let also = other.file_name().unwrap_or_default();
-            if other.parent() != path.parent() {
-                match open_parent(&old.dir, other).and_then(|dir| dir.stat()) {
-                    Ok(found) if found.id == from.stat()?.id => {}
-                    Err(e) if !sys::is_gone(&e) => return Err(e),
-                    _ => continue,
-                }
-            }
-            // Some file systems (exfat-fuse) give each spelling of a name an inode of its own.
-            if also == name || (!is_listed(also) && is_one_entry(from, name, also)? == Some(true)) {
+        if !self.spellings.may_have_others(path) {
+            return Ok(false);
+        }
+        let comparison = self.comparison_in(path.parent().unwrap_or(Path::new("")), old, beside)?;
+        let alike = self.spellings.others(path, comparison);
+        for other in alike.filter(|other| self.whiteouts.contains_key(*other)) {
+            let (name, also) = (path.file_name(), other.file_name());
+            let may_be_one = also == name || !is_listed(also.unwrap_or_default());
+            if may_be_one && is_one_file(old, from, path, other)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
+
+    /// What the present version has at `path` is neither replaced nor removed any more, whatever its spelling was.
+    fn take_back(&mut self, old: &LockedVersion, beside: &Dir, path: &Path) -> io::Result<()> {
+        self.whiteouts.remove(path);
+        if !self.spellings.may_have_others(path) {
+            return Ok(());
+        }
+        let comparison = self.comparison_in(path.parent().unwrap_or(Path::new("")), old, beside)?;
+        let others = self.spellings.others(path, comparison);
+        let others: Vec<_> = others.filter(|other| self.whiteouts.contains_key(*other)).collect();
+        if !others.is_empty() {
+            let from = open_parent(&old.dir, path)?;
+            for other in others {
+                if is_one_file(old, &from, path, other)? {
+                    self.whiteouts.remove(other);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Do two paths lead to one file of the present version? The first is in `from`.
+fn is_one_file(old: &LockedVersion, from: &Dir, path: &Path, other: &Path) -> io::Result<bool> {
+    if other.parent() != path.parent() {
+        match open_parent(&old.dir, other).and_then(|dir| dir.stat()) {
+            Ok(found) if found.id == from.stat()?.id => {}
+            Err(e) if !sys::is_gone(&e) => return Err(e),
+            _ => return Ok(false),
+        }
+    }
+    let [name, also] = [path, other].map(|path| path.file_name().unwrap_or_default());
+    Ok(also == name || is_one_entry(from, name, also)? == Some(true))
 }
 
 impl Draft {
@@ -144,9 +186,7 @@ impl Draft {
         refuse_hard_links(existing.as_ref(), options, 0, &path)?;
         let fail = |e| Error::naming("create", &path, e);
         let create = |existing: Option<&TargetMeta>, name: &OsStr| {
-            let keeps = metadata::is_needed(existing, options);
-            let mode = creation_mode_of(existing, options);
-            dir.create_new(name, if keeps { mode & 0o700 } else { mode })
+            dir.create_new(name, named_mode(creation_mode_of(existing, options), existing, options))
         };
         let file = match create(existing.as_ref(), name) {
             Err(e) if sys::already_exists(&e) => {
@@ -190,12 +230,12 @@ impl Draft {
         self.check(rel)?;
         let fail = |e| Error::io("remove", &path, e);
         let lower = self.find_lower(rel)?;
+        // The directory that is remembered may be inside what is removed, and gone even if the removal fails midway.
+        self.recent = None;
         let is_staged = self.remove_staged(rel).map_err(fail)?;
         if lower.is_none() && !is_staged {
             return Err(Error::new(ErrorKind::NotFound, "remove", &path).because("there is nothing"));
         }
-        // It may have led there.
-        self.recent = None;
         self.dirs.retain(|dir| !dir.starts_with(rel));
         self.white_out(rel, None);
         Ok(())
@@ -287,16 +327,21 @@ impl Draft {
             },
         };
         parent.mkdir(name, 0o700)?;
-        if let Some(existing) = existing {
+        let be_like = |existing: Dir| {
             let made = parent.open_child(name)?;
             // Whether they are kept is asked again when it is carried over.
             made.keep_flags_of(&existing);
-            metadata::set_inherited(&made.as_inode()?, &existing.as_inode()?.existing()?)?;
+            metadata::set_inherited(&made.as_inode()?, &existing.as_inode()?.existing()?)
+        };
+        let made = existing.map_or(Ok(()), be_like);
+        if made.is_err() {
+            // Whoever tries again must find nothing half made.
+            let _ = parent.rmdir(name);
         }
-        Ok(true)
+        made.map(|()| true)
     }
 
-    /// What the present version has there, unless it is a whiteout.
+    /// The entry that the present version has there, unless it is a whiteout.
     fn find_lower(&self, rel: &Path) -> Result<Option<TargetMeta>> {
         let (Some(old), Some(lower)) = (&self.old, &self.lower) else { return Ok(None) };
         if rel.ancestors().any(|at| lower.whiteouts.contains_key(at)) {
@@ -333,10 +378,10 @@ impl Draft {
     pub(crate) fn unstage(&mut self, rel: &Path) -> io::Result<()> {
         let parent = open_parent(&self.stage.root.dir, rel)?;
         parent.unlink(rel.file_name().unwrap_or_default())?;
-        if let Some(lower) = &mut self.lower {
-            lower.whiteouts.remove(rel);
+        match (&self.old, &mut self.lower) {
+            (Some(old), Some(lower)) => lower.take_back(old, &parent, rel),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn white_out(&mut self, rel: &Path, before: Option<TargetMeta>) {

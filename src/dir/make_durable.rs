@@ -9,13 +9,11 @@ use crate::dir::draft::Draft;
 use crate::dir::version::open;
 use crate::error::{Error, Result};
 use crate::remnant::trust::open_file;
+use crate::set::SYNCED_AT_ONCE;
 use crate::set::group_sync::SyncSet;
 use crate::set::parallel::in_parallel;
 use crate::set::sync_request::GroupSync;
 use crate::sys::{self, Dir, File, Kind};
-
-/// So many directories are open at once while they are synced.
-const WINDOW: usize = 64;
 
 impl Draft {
     /// Other programs are about to write into it: what is there is synced when they are done.
@@ -102,7 +100,7 @@ impl Draft {
             }
             self.dirs.push(rel);
         }
-        let whole = set.finish(|tag| self.open_staged(&files[tag]));
+        let whole = set.finish(&|tag| self.open_staged(&files[tag]));
         let whole = whole.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
         self.dirs.retain(|dir| !dir.as_os_str().is_empty());
         Ok(whole)
@@ -113,7 +111,7 @@ impl Draft {
         let mut all: Vec<PathBuf> = self.dirs.iter().rev().cloned().collect();
         all.push(PathBuf::new());
         let unsynced = std::sync::atomic::AtomicBool::new(false);
-        for window in all.chunks(WINDOW) {
+        for window in all.chunks(SYNCED_AT_ONCE) {
             let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());
             for rel in window {
                 let opened = open(&self.stage.root.dir, rel);

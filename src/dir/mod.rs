@@ -138,7 +138,7 @@ pub struct AtomicDir {
     pub(super) inner: Mutex<Inner>,
 }
 
-/// What `staging` changes, too.
+/// The parts that `staging` changes, too.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) draft: Draft,
@@ -381,7 +381,7 @@ impl AtomicDir {
         let open = |tag: usize| files.get(tag).map_or(Ok(None), |rel| draft.open_staged(rel));
         let mut collected = lock(&collector);
         collected.check(&draft.target.path)?;
-        let whole = collected.finish(false, path_of, open)?;
+        let whole = collected.finish(false, &path_of, &open)?;
         draft.keeps_metadata &= collected.lost_metadata.is_empty();
         drop(collected);
         let synced = draft.make_durable(if whole { GroupSync::SyncFs } else { how })?;

@@ -1,4 +1,4 @@
-//! What becomes of a version that is not the target any more.
+//! The end of a version that is not the target any more.
 //!
 //! Whoever reads it holds a shared lock on its root. The last one out deletes it; if nobody does,
 //! the next commit finds it under a name that follows from the target's, or recovery does.
@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 
+use crate::atomic::parent_sync::sync_parent;
 use crate::dir::draft::Draft;
 use crate::dir::target::DirTarget;
 use crate::dir::version::LockedVersion;
@@ -13,6 +14,7 @@ use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::readers::is_read_inside;
 use crate::remnant::remove_tree::remove_opened;
+use crate::remnant::trust::Removal;
 use crate::sys::{Dir, Lock};
 
 /// So many versions in use are found without a search.
@@ -80,8 +82,12 @@ pub(crate) fn release(target: &DirTarget, root: &LockedVersion) -> io::Result<()
         return Ok(());
     }
     let Some(name) = find(target, root)? else { return Ok(()) };
+    // Where others can create names, somebody may have renamed the target itself to a name of ours.
+    if RemnantPolicy::default().trust(&target.parent).removal(&name, &root.dir)? != Removal::Whole {
+        return Ok(());
+    }
     // The swap must be durable before what a power cut may bring back is deleted.
-    target.parent.sync()?;
+    sync_parent(&target.parent)?;
     remove_opened(&target.parent, &name, &root.dir)
 }
 

@@ -1,7 +1,7 @@
 //! The one place that asks: is anything pending in this directory of an old version?
 //!
 //! The next version begins as a copy of what is in the old one, and the old one goes. A record in it would go,
-//! too, and what it was about be torn for ever; so it is settled before anything of its directory is
+//! too, and what it was about be torn for ever; so it is recovered before anything of its directory is
 //! copied, or the update fails. A record speaks only of what is in its own directory or below, and directories are
 //! copied from the top down.
 
@@ -26,10 +26,10 @@ fn is_pending(name: &OsString) -> bool {
     matches!(names::role_of(name), Some(Role::Journal | Role::Swap | Role::Kept | Role::Undo))
 }
 
-/// Settles what is pending in a directory that has these remnants. True if there was something, so that it
+/// Recovers what is pending in a directory that has these remnants. True if there was something, so that it
 /// has to be listed anew. `path` is the directory's, for messages.
 ///
-/// The error is `Locked` if a writer is at work, `Corrupt`, `Unsupported` or `Untrusted` for what can't be settled.
+/// The error is `Locked` if a writer is at work, `Corrupt`, `Unsupported` or `Untrusted` for what can't be recovered.
 pub(crate) fn recover_pending_in(dir: &Arc<Dir>, remnants: &[OsString], path: &Path) -> Result<bool> {
     let fail = |e| Error::io("settle what is pending in", path, e);
     let of = |wanted: Role| remnants.iter().filter(move |name| names::role_of(name) == Some(wanted));

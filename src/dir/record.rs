@@ -58,8 +58,8 @@ impl SwapRecord {
         record.finish(own)
     }
 
-    /// Also the file that it was written to. Every name is checked, so that nothing else is ever
-    /// touched.
+    /// The record in these bytes, and the file that it was written to. Every name is checked, so that a record never
+    /// leads to anything but its target and names of ours beside it.
     fn decode(record: &[u8]) -> std::result::Result<(SwapRecord, LastingId), Unusable> {
         let mut record = Reader::open(KIND, record)?;
         let mut name = || record.name().map(OsStr::to_owned);
@@ -121,10 +121,8 @@ mod tests {
     const OWN: LastingId = LastingId { ino: 7, born: 8 };
 
     fn sample() -> SwapRecord {
-        {
-            let old = Fingerprint { ino: 1, size: 0, seconds: 2, nanoseconds: 3, is_dir: true };
-            SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree), Some(old))
-        }
+        let old = Fingerprint { ino: 1, size: 0, seconds: 2, nanoseconds: 3, is_dir: true };
+        SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree), Some(old))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a recovery makes of the swaps in steps that it finds in a directory, and of the versions that no record
+//! Recovery of the swaps in steps that are found in a directory, and of the versions that no record
 //! speaks of.
 //!
 //! [`redo`](crate::dir::redo) says what is to be done about a record and does it; here is who may do it,
@@ -53,8 +53,8 @@ impl Found {
     }
 }
 
-/// Settles the swaps of dead writers, and what they left without a record. After an error `report` has
-/// what was done before it.
+/// Completes or rolls back the swaps of dead writers, and removes what they left without a record. After an error
+/// `report` has what was done before it.
 pub(crate) fn recover_swaps(
     dir: &Arc<Dir>,
     found: &Found,
@@ -118,7 +118,7 @@ fn has_no_writer(dir: &Dir) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Settles the interrupted swap of one target, for its only writer and before that does anything.
+/// Completes or rolls back the interrupted swap of one target, for its only writer and before that does anything.
 pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
     let (dir, name) = (&target.parent, SwapRecord::name_for(&target.name));
     let fail = |e| Error::io("complete the interrupted save of", &target.path, e);
@@ -160,7 +160,7 @@ struct SwapRecovery<'a> {
     policy: RemnantPolicy,
     trust: &'a Trust<'a>,
     report: &'a mut RecoveryReport,
-    /// What records have named.
+    /// The names that records speak of.
     spoken_for: HashSet<OsString>,
     /// A record that can't be read now may need them later.
     keeps_trees: bool,
@@ -197,7 +197,7 @@ impl SwapRecovery<'_> {
             }
         };
         self.spoken_for.extend([&record.stage, &record.kept, &record.spent].map(OsString::clone));
-        let lock = match RecoveryLock::try_take(self.dir, &record.target) {
+        let lock = match self.lock(&record.target) {
             // Only age can tell whether the writer lives, and has told.
             Err(e) if crate::sys::is_unsupported(&e) && !self.policy.min_age.is_zero() => None,
             // Somebody else has put something where the lock belongs.
@@ -206,7 +206,7 @@ impl SwapRecovery<'_> {
                 return Ok(());
             }
             Err(e) if !crate::sys::is_unsupported(&e) => return Err(e),
-            Ok(Some(lock)) => Some(lock),
+            Ok(Some(lock)) => lock,
             Ok(None) | Err(_) => {
                 self.report.in_use.push(name.into());
                 return Ok(());
@@ -218,6 +218,15 @@ impl SwapRecovery<'_> {
         let done = if still_there { self.recover_read(name, &record, is_copy) } else { Ok(()) };
         drop(lock);
         done
+    }
+
+    /// Returns `None` if a writer or another recovery is at work.
+    fn lock(&self, target: &OsStr) -> io::Result<Option<Option<RecoveryLock>>> {
+        if self.policy.dry_run {
+            // Nothing is done, so that nobody has to be kept out.
+            return Ok((!WriterLock::is_held(self.dir, target)?).then_some(None));
+        }
+        RecoveryLock::try_take(self.dir, target).map(|lock| lock.map(Some))
     }
 
     fn recover_read(&mut self, name: &OsStr, record: &SwapRecord, is_copy: bool) -> io::Result<()> {
@@ -335,7 +344,7 @@ mod tests {
         }
     }
 
-    /// What becomes of the scene, and with the next writer in the place of a recovery.
+    /// Recovers the scene; then once more, with the next writer in the place of a recovery.
     fn becomes(version: &str, prepare: impl Fn(&Scene)) -> Recovery {
         let scene = Scene::new();
         prepare(&scene);

@@ -4,25 +4,29 @@
 //! *stage* to the target, and the old one from kept to *spent*, where it is deleted; where the old version
 //! can't be renamed, it is deleted at the target. All of these names but the target's can't be guessed, so that
 //! they prove what stands there, and any rename may have been lost in a power cut. The old version itself
-//! is known by its inode. So what exists tells what is left to be done:
+//! is known by its inode. So what exists tells what is left to be done. A directory is *there*; of the rows that
+//! fit, the first one counts:
 //!
 //! | stage | target | kept | what happened | what is done |
 //! | --- | --- | --- | --- | --- |
+//! | something that is no directory | any | any | no swap leaves this | `Quarantine` |
+//! | any | any | something that is no directory | no swap leaves this | `Quarantine` |
 //! | there | nothing | any | the target was renamed away or deleted | `Complete`: the new version takes its name |
 //! | there | old version | nothing | nothing yet, or it is being deleted | `Complete`, from the start |
 //! | there | old version | there | no crash leaves this | `Quarantine` |
 //! | there | anything else | any | something was saved or restored since | `Quarantine`; the target stays |
-//! | gone | anything | there | the new version has its name | `Complete`: the old one goes |
+//! | gone | anything but nothing | there | the new version has its name | `Complete`: the old one goes |
 //! | gone | nothing | there | somebody removed the new version | `RollBack`: the old one gets its name back |
 //! | gone | any | nothing | all was done, or the new version was removed | `Forget`: only the record is left |
 //!
-//! Whatever stands at *spent* was at kept before, or at the target: together with an old version at one of
-//! these names it is a contradiction, too. In a copy of the tree the inode of the old version tells nothing;
-//! there the time of its last change must be the recorded one. Each step can be repeated.
+//! Whatever stands at *spent* was at kept before, or at the target: together with a directory at kept, or with the old
+//! version at the target while the new one is at stage, it is a contradiction, too. In a copy of the tree the inode of
+//! the old version tells nothing; there the time of its last change must be the recorded one. Each step can be repeated.
 
 use std::ffi::OsStr;
 use std::io;
 
+use crate::atomic::parent_sync::sync_parent;
 use crate::dir::record::SwapRecord;
 use crate::dir::version::rename_new;
 use crate::remnant::orphan::RemnantPolicy;
@@ -30,7 +34,7 @@ use crate::remnant::remove_tree::remove_tree;
 use crate::remnant::trust::{Found as Judged, Trust};
 use crate::sys::{self, Dir, Fingerprint, Lock};
 
-/// What is done about the record of a swap.
+/// The action on the record of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SwapAction {
     Complete,
@@ -41,7 +45,7 @@ pub(crate) enum SwapAction {
     Distrust,
 }
 
-/// What stands at one of the names.
+/// The kind of thing that stands at one of the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Nothing,
@@ -137,7 +141,7 @@ pub(crate) fn redo(
         return Ok(false);
     }
     // Neither the record nor what it led to need be durable: its writer may have been killed.
-    dir.sync()?;
+    sync_parent(dir)?;
     let is_there = |name: &OsStr| there(dir, name).map(|found| found.is_some());
     match action {
         SwapAction::RollBack => rename_new(dir, &record.kept, &record.target)?,
@@ -173,9 +177,9 @@ fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<()> {
     if dir.stat_at(&record.kept).is_ok() {
         dir.rename(&record.kept, &record.spent)?;
     }
-    dir.sync()?;
+    sync_parent(dir)?;
     dir.unlink(&SwapRecord::name_for(&record.target))?;
-    // Whoever settles a record has the lock of its target, so that this is no writer's.
+    // Whoever carries out a record has the lock of its target, so that this is no writer's.
     let policy = RemnantPolicy { knows_no_writer: true, ..RemnantPolicy::default() };
     policy.remove_tree(trust, &record.spent).map(|_| ())
 }

@@ -196,7 +196,7 @@ impl DirSnapshot {
                 all.push(path);
             }
         }
-        all.sort();
+        all.sort_unstable();
         Ok(all)
     }
 }

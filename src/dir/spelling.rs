@@ -12,7 +12,8 @@ use crate::dir::record::SwapRecord;
 use crate::dir::target::DirTarget;
 use crate::error::{Error, Result};
 use crate::names::{self, Role};
-use crate::remnant::trust::absent;
+use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::trust::{Found, Level, absent};
 use crate::set::options::SetOptions;
 use crate::set::spelling::{is_one_entry, loose_key, lower_case};
 use crate::set::writer_lock::WriterLock;
@@ -29,10 +30,8 @@ pub(crate) struct EntryLock {
 impl EntryLock {
     /// Waits for it as the options say. `target` has its name as it is listed, afterwards.
     pub(super) fn take(target: &mut DirTarget, options: &SetOptions) -> Result<EntryLock> {
-        let take = |name: &OsStr| {
-            let (dir, path) = (&target.parent, &target.path);
-            WriterLock::take(dir, name, path, options.lock_timeout, options.cancel.as_ref())
-        };
+        let patience = options.patience(&target.path);
+        let take = |name: &OsStr| WriterLock::take_for_set(&target.parent, name, &patience);
         let fail = |e| Error::io("compare the spelling of", &target.path, e);
         if !folds_case(&target.parent, &target.name).map_err(fail)? {
             return Ok(EntryLock { _own: take(&target.name)?, _shared: None });
@@ -90,12 +89,12 @@ fn listed_spelling(dir: &Arc<Dir>, name: &OsStr) -> io::Result<OsString> {
         }
     }
     listed.retain(|name| names::role_of(name) == Some(Role::Swap));
+    let policy = RemnantPolicy::of_writer();
+    let trust = policy.trust(dir);
     for record in listed {
-        // A record that can't be read is refused by whoever recovers it.
-        let Ok(Ok((record, _))) = dir.open_file(&record).and_then(|file| SwapRecord::read(&record, &file))
-        else {
-            continue;
-        };
+        // One that can't be read, or isn't to be believed, is refused by whoever recovers it.
+        let Ok(Found::Trusted(file)) = trust.open_file(&record, Level::Obeyed) else { continue };
+        let Ok(Ok((record, _))) = SwapRecord::read(&record, &file) else { continue };
         if lower_case(&record.target) == lower {
             return Ok(record.target);
         }

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::atomic::outcome::{Outcome, outcome};
-use crate::atomic::parent_sync::sync_parent;
+use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::atomic::staged::TRIES;
 use crate::cancel::CancelToken;
 use crate::dir::draft::Draft;
@@ -38,7 +38,7 @@ impl Draft {
         let mut durable = durable;
         let (reached, old_at) = match self.swap(options, kind, &mut durable)? {
             Swapped::AtOnce => {
-                let reached = self.sync_parent(options.set.durability)?;
+                let reached = self.sync_swap(options.set.durability)?;
                 let left = self.stage.leave();
                 (reached, self.old.is_some().then_some(left))
             }
@@ -100,15 +100,14 @@ impl Draft {
     }
 
     /// After an error of the sync nothing is removed: a power cut may bring the old version back.
-    fn sync_parent(&mut self, asked: Durability) -> Result<Durability> {
+    fn sync_swap(&mut self, asked: Durability) -> Result<Durability> {
         // With `Data` the swap may be lost, but then the old version must be complete: it can't be
         // deleted before.
         if asked == Durability::None || (asked == Durability::Data && self.old.is_none()) {
             return Ok(asked);
         }
         match sync_parent(&self.target.parent) {
-            Ok(true) => Ok(asked),
-            Ok(false) => Ok(Durability::Data),
+            Ok(synced) => Ok(reached(asked, synced)),
             Err(e) => {
                 self.stage.leave();
                 let error = Error::io("sync the directory of", &self.target.path, e);

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 
 use crate::atomic::outcome::{Outcome, outcome};
-use crate::atomic::parent_sync::sync_parent;
+use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::dir::draft::Draft;
 use crate::dir::options::DirOptions;
 use crate::dir::record::SwapRecord;
@@ -194,15 +194,14 @@ impl Draft {
             return Ok(Durability::None);
         }
         match sync_parent(&self.target.parent) {
-            Ok(true) => Ok(Durability::Full),
-            Ok(false) => Ok(Durability::Data),
+            Ok(synced) => Ok(reached(Durability::Full, synced)),
             Err(e) => Err(self.pending(e)),
         }
     }
 
     /// The error of a rename to or from the target's name.
     pub(super) fn refused(&self, e: io::Error) -> Error {
-        Error::publish(&self.target.path, (&self.target.parent, &self.target.name), e)
+        Error::refused(Error::PUBLISH, &self.target.path, (&self.target.parent, &self.target.name), e)
     }
 
     /// Recovery takes it from here.

@@ -8,47 +8,29 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::atomic::staged::TRIES;
-use crate::names::{self, Role};
+use crate::names::Role;
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::remove_opened;
+use crate::set::staging_dir::{empty_and_unlock, make_locked};
 use crate::set::writer_lock::WriterLock;
 use crate::sys::{self, Dir, Lock, ProcessMark, Stat, TargetMeta};
 
-/// Dropped, it is gone.
+/// A version that is not published yet. Dropped, it is removed with everything in it.
 #[derive(Debug)]
 pub(crate) struct StagedVersion {
     parent: Arc<Dir>,
-    /// Empty once it is not ours any more.
+    /// Its name in `parent`. Empty once it is published, or may be, or is removed: then nothing is left to remove.
     name: OsString,
     pub(crate) root: LockedVersion,
-    /// On a file in it, where the lock of the directory is not enough: see `Trust::needs_tie`.
+    /// The lock on a file in it, where the lock of the directory is not enough: see `Trust::needs_tie`.
     lock: Option<WriterLock>,
 }
 
 impl StagedVersion {
     /// The error is `Unsupported` where the file system has no locks.
     pub(crate) fn create(parent: &Arc<Dir>, mode: u32) -> io::Result<StagedVersion> {
-        names::prepare();
-        for _ in 0..TRIES {
-            let name = names::fresh(Role::Tree);
-            match parent.mkdir(&name, mode) {
-                Err(e) if sys::already_exists(&e) => continue,
-                made => made?,
-            }
-            match locked(parent, &name) {
-                Ok(Some((root, lock))) => {
-                    return Ok(StagedVersion { parent: Arc::clone(parent), name, root, lock });
-                }
-                // A recovery that runs right now takes it for an orphan, and may only look at it.
-                Ok(None) => drop(parent.rmdir(&name)),
-                Err(e) => {
-                    let _ = parent.rmdir(&name);
-                    return Err(e);
-                }
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        let (name, (root, lock)) = make_locked(parent, Role::Tree, mode, &|name| locked(parent, name))?;
+        Ok(StagedVersion { parent: Arc::clone(parent), name, root, lock })
     }
 
     pub(crate) fn name(&self) -> &OsStr {
@@ -65,9 +47,15 @@ impl StagedVersion {
         if self.root.is_forked() {
             return Ok(());
         }
-        self.lock = None;
         let name = std::mem::take(&mut self.name);
-        if name.is_empty() { Ok(()) } else { remove_opened(&self.parent, &name, &self.root.dir) }
+        if name.is_empty() {
+            self.release_lock();
+            return Ok(());
+        }
+        if let Some(lock) = self.lock.take() {
+            empty_and_unlock(&self.parent, &name, &self.root.dir, lock)?;
+        }
+        remove_opened(&self.parent, &name, &self.root.dir)
     }
 
     /// Leaves a version that is the target now, or may be. Returns the name that it had.
@@ -88,6 +76,11 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Optio
         Err(e) if sys::is_not_found(&e) => return Ok(None),
         opened => opened?,
     };
+    let policy = RemnantPolicy::default();
+    let trust = policy.trust(parent);
+    if !trust.is_as_made(&dir)? {
+        return Ok(None);
+    }
     match dir.try_lock_shared()? {
         Lock::Held => {}
         Lock::Elsewhere => return Ok(None),
@@ -95,8 +88,7 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Optio
     }
     let stat = dir.stat()?;
     let root = LockedVersion::new(dir, stat);
-    let policy = RemnantPolicy::default();
-    let lock = match policy.trust(parent).needs_tie()? {
+    let lock = match trust.needs_tie()? {
         false => None,
         true => match WriterLock::try_take(&root.dir, name)? {
             None => return Ok(None),

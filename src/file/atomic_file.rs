@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::atomic::content::ContentWriter;
 use crate::atomic::staged::Staged;
-use crate::atomic::target::Target;
+use crate::atomic::target::{Target, refuse_no_path};
 use crate::atomic::unchanged::{Content, unchanged};
 use crate::condition::{self, Condition};
 use crate::error::{Error, Result};
@@ -131,9 +131,7 @@ impl WriteOptions {
     pub fn open_in(&self, dir: impl AsRef<Path>) -> Result<AtomicFile> {
         let path = dir.as_ref();
         self.check(path)?;
-        if path.as_os_str().is_empty() {
-            return Err(Error::new(ErrorKind::InvalidPath, "open", path).because("the path is empty"));
-        }
+        refuse_no_path("open", path)?;
         let dir = Dir::open(path).map_err(|e| Error::naming("open", path, e))?;
         // The empty name is nobody's: it is replaced before anything is published.
         let target = Target::new(Arc::new(dir), OsString::new(), path);
@@ -214,7 +212,8 @@ impl AtomicFile {
     ///
     /// # Errors
     ///
-    /// Those of writing, and [`TooLarge`](ErrorKind::TooLarge) beyond the size limit.
+    /// Those of writing, and [`TooLarge`](ErrorKind::TooLarge) beyond the size limit. A length that no file can have
+    /// (beyond [`i64::MAX`]) is `TooLarge`, too; nothing has happened then, and the stream can be written on.
     pub fn set_len(&mut self, bytes: u64) -> Result<()> {
         self.staged.stream.set_len(bytes)
     }
@@ -311,7 +310,7 @@ impl AtomicFile {
                 return Ok(committed);
             }
         }
-        condition::publish(staged, &options, condition, checksum)
+        condition::publish(staged, &options, condition, &checksum)
     }
 
     /// Gives up the stream; the target stays as it is, and nothing is left behind.

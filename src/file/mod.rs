@@ -5,6 +5,7 @@ pub(crate) mod atomic_file;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::atomic::staged::Staged;
 use crate::atomic::target::Target;
 use crate::atomic::unchanged::{Content, unchanged};
 use crate::cancel::CancelToken;
@@ -40,7 +41,17 @@ use crate::overwrite::save;
 /// [`Error::kind`] says what went wrong, and [`Error::target`] what the path leads to now. If anything fails before the
 /// rename, the old content stays and nothing else is left behind.
 pub fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<Committed> {
-    WriteOptions::new().write(path, contents)
+    write_bytes(path.as_ref(), contents.as_ref())
+}
+
+/// Does what [`WriteOptions::write`] does with the default options, by `atomic` alone: a program that calls nothing
+/// else carries one save, and no code for overwriting in place or for conditions.
+fn write_bytes(path: &Path, contents: &[u8]) -> Result<Committed> {
+    const DEFAULTS: &WriteOptions = &WriteOptions::new();
+    failing::check(path)?;
+    let mut staged = Staged::create(Target::resolve(path, DEFAULTS)?, DEFAULTS)?;
+    staged.stream.write_whole(contents)?;
+    staged.publish(DEFAULTS)
 }
 
 /// Replaces or creates the file at `path` with `value` as JSON, atomically and durably.
@@ -88,7 +99,10 @@ impl WriteOptions {
     /// As [`write`](crate::write()), and what these options say: such as
     /// [`AlreadyExists`](ErrorKind::AlreadyExists) with [`create_new`](WriteOptions::create_new).
     pub fn write(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<Committed> {
-        let (path, contents) = (path.as_ref(), contents.as_ref());
+        self.write_bytes(path.as_ref(), contents.as_ref())
+    }
+
+    fn write_bytes(&self, path: &Path, contents: &[u8]) -> Result<Committed> {
         self.check_condition(path)?;
         self.check_previous(path)?;
         save::check(self, path)?;
@@ -185,7 +199,7 @@ pub(crate) fn save_bytes(
     }
     let mut staged = save::stage(target, options)?;
     staged.stream.write_whole(contents)?;
-    condition::publish(staged, options, condition, |_| Ok(Checksum::of(contents)))
+    condition::publish(staged, options, condition, &|_| Ok(Checksum::of(contents)))
 }
 
 /// `write_from` reads so much at once.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::atomic::create_parents;
+use crate::atomic::target::refuse_no_path;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::failing;
-use crate::fs_ops::{Place, fs_kind, reached};
+use crate::fs_ops::{Place, committed, fs_kind};
 use crate::options::durability::Committed;
 use crate::sys::Dir;
 
@@ -33,11 +34,7 @@ use crate::sys::Dir;
 /// [`Replaced`](TargetState::Replaced) says that the directory itself is there, new or not, but perhaps not durably.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let path = path.as_ref();
-    if path.as_os_str().is_empty() {
-        return Err(
-            Error::new(ErrorKind::InvalidPath, "create the directory", path).because("the path is empty")
-        );
-    }
+    refuse_no_path("create the directory", path)?;
     failing::check(path)?;
     let failed = |e| match Error::naming("create the directory", path, e) {
         // A file, or a dangling link: the system tells it apart from one on the way only by the calls it gets.
@@ -49,7 +46,7 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     };
     let created = create_parents::open_or_create(path);
     match created.and_then(|dir| Ok((dir.can_be_synced(), fs_kind(&dir)?))) {
-        Ok((can_be_synced, kind)) => Ok(reached(can_be_synced, kind)),
+        Ok((can_be_synced, kind)) => Ok(committed(can_be_synced, kind)),
         // A sync failed, or the last look.
         Err(e) if Dir::open(path).is_ok() => Err(failed(e).with_target(TargetState::Replaced)),
         Err(e) => Err(failed(e)),

@@ -12,12 +12,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::atomic::target::split;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::failing;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, Dir, FsKind, Kind};
+use crate::sys::{self, Dir, FsKind, Kind, Stat};
 
 /// A name in an open directory. What it leads to has not been looked at.
 #[derive(Debug)]
@@ -62,26 +63,24 @@ impl Place {
     }
 
     fn kind(&self, operation: &'static str) -> Result<Kind> {
-        let stat = self.dir.stat_at(&self.name).map_err(|e| Error::io(operation, &self.path, e))?;
-        Ok(stat.kind)
+        Ok(self.stat(operation)?.kind)
     }
 
-    /// The error of a call that changed nothing at this name. `EBUSY` means a mount point only where
-    /// one is; the rest of the time another program is in the way.
+    fn stat(&self, operation: &'static str) -> Result<Stat> {
+        self.dir.stat_at(&self.name).map_err(|e| Error::io(operation, &self.path, e))
+    }
+
+    /// The error of a call that changed nothing at this name.
     fn refused(&self, operation: &'static str, e: std::io::Error) -> Error {
-        let is_busy = ErrorKind::of(&e) == ErrorKind::Busy;
-        if is_busy && self.dir.stat_at(&self.name).is_ok_and(|found| found.mount_root) {
-            return Error::mount_point(&self.path, Some(e));
-        }
-        Error::naming(operation, &self.path, e)
+        Error::refused(operation, &self.path, (&self.dir, &self.name), e)
     }
 
     /// Makes the names in the directory durable, after they were changed.
     fn sync_parent(&self) -> Result<Committed> {
         let failed = |e| Error::io("sync the directory of", &self.path, e).with_target(TargetState::Replaced);
         let kind = fs_kind(&self.dir).map_err(failed)?;
-        let synced = self.dir.sync().map_err(failed)?;
-        Ok(reached(synced, kind))
+        let synced = sync_parent(&self.dir).map_err(failed)?;
+        Ok(committed(synced, kind))
     }
 }
 
@@ -89,10 +88,9 @@ fn fs_kind(dir: &Dir) -> std::io::Result<FsKind> {
     sys::fs_kind(dir, &dir.stat()?)
 }
 
-/// What the sync of a directory is worth.
-fn reached(synced: bool, kind: FsKind) -> Committed {
-    let durability = if synced { Durability::Full } else { Durability::Data };
-    Committed::new(kind.cap_durability(durability))
+/// What the sync of a directory gives.
+fn committed(synced: bool, kind: FsKind) -> Committed {
+    Committed::new(kind.cap_durability(reached(Durability::Full, synced)))
 }
 
 /// The path without the slashes at its end.

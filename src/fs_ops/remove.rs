@@ -9,7 +9,8 @@ use crate::error_kind::ErrorKind;
 use crate::fs_ops::{Place, fs_kind};
 use crate::names::{self, Role};
 use crate::options::durability::Committed;
-use crate::remnant::remove_tree::{remove_opened, remove_tree};
+use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::remove_tree::{open_closed, remove_opened, remove_tree};
 use crate::sys::{self, Dir, Kind, Lock};
 
 /// Removes a file or a link, durably.
@@ -84,7 +85,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         Kind::Symlink if !place.only_dir => return remove_file(path),
         _ => return Err(Error::new(ErrorKind::NotADirectory, "remove", &place.path)),
     }
-    let tree = open_tree(&place).map_err(failed)?;
+    let tree = open_closed(&place.dir, &place.name).map_err(failed)?;
     if has_mount(&tree).map_err(failed)? {
         return Err(Error::mount_point(&place.path, None));
     }
@@ -107,6 +108,9 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         (Outcome::NotDone, Err(e)) => return Err(place.refused("remove", e)),
     }
     let committed = place.sync_parent()?;
+    // For whoever has to delete it if this process can't, and not before a power cut can't bring it back to its own name. A tree
+    // that can't be tied is one that only a person deletes then.
+    let _ = RemnantPolicy::default().trust(&place.dir).tie_to_name(&aside, &tree);
     remove_opened(&place.dir, &aside, &tree).map_err(|e| failed(e).with_target(TargetState::Replaced))?;
     if is_locked {
         // A forked child would keep the lock of a directory that it has inherited.
@@ -120,18 +124,6 @@ fn remove_in_place(place: &Place) -> Result<Committed> {
     let removed = remove_tree(&place.dir, &place.name);
     removed.map_err(|e| Error::io("remove", &place.path, e).with_target(TargetState::Unknown))?;
     place.sync_parent()
-}
-
-/// Opens the tree, even if its owner may not read it.
-fn open_tree(place: &Place) -> io::Result<Dir> {
-    match place.dir.open_child(&place.name) {
-        Err(e) if sys::is_forbidden(&e) => {
-            const OWNER: u32 = 0o700;
-            place.dir.add_mode(&place.name, OWNER)?;
-            place.dir.open_child(&place.name)
-        }
-        opened => opened,
-    }
 }
 
 /// Is something mounted on this directory, or on anything in it? A rename would carry the mount along,

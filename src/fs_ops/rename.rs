@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::atomic::outcome::{Outcome, outcome_from};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::fs_ops::{Place, fs_kind};
@@ -95,27 +96,36 @@ fn places(from: &Path, to: &Path) -> Result<(Place, Place)> {
     Ok((from, to))
 }
 
-/// Finds out what an error means. As long as the old name is there, a local file system has done
-/// nothing; a network file system may have lost the answer to a request that it carried out.
+/// Finds out what an error means.
 fn judge(renamed: io::Result<()>, from: &Place, to: &Place) -> Result<()> {
-    let Err(e) = renamed else { return Ok(()) };
-    let remote = fs_kind(&from.dir).is_ok_and(|kind| kind.remote);
-    let source = from.dir.stat_at(&from.name);
-    // Had it been done, and only the answer been lost, the entry would be at its new name.
-    let is_taken_by_another = || match (&source, to.dir.stat_at(&to.name)) {
-        (Ok(source), Ok(there)) => sys::already_exists(&e) && source.id != there.id,
-        _ => false,
-    };
-    if !sys::is_not_done(&e, remote) && (remote || source.is_err()) && !is_taken_by_another() {
-        return Err(Error::io(OPERATION, &to.path, e).with_target(TargetState::Unknown));
+    let remote = renamed.is_err() && fs_kind(&from.dir).is_ok_and(|kind| kind.remote);
+    judge_by(renamed, from, to, remote)
+}
+
+fn judge_by(renamed: io::Result<()>, from: &Place, to: &Place, remote: bool) -> Result<()> {
+    let outcome = outcome_from(&renamed, None, (&from.dir, &from.name), (&to.dir, &to.name), remote);
+    match (outcome, renamed) {
+        // Both names may have led to one file before: then nothing was done.
+        (Outcome::Done, Err(e)) if sys::already_exists(&e) => {
+            Err(Error::io(OPERATION, &to.path, e).with_target(TargetState::Unknown))
+        }
+        (Outcome::Done, _) | (_, Ok(())) => Ok(()),
+        (Outcome::Unknown, Err(e)) => {
+            Err(Error::io(OPERATION, &to.path, e).with_target(TargetState::Unknown))
+        }
+        (Outcome::NotDone, Err(e)) => Err(refusal(e, from, to)),
     }
+}
+
+/// The error of a rename that changed nothing, told of the name that it is about.
+fn refusal(e: io::Error, from: &Place, to: &Place) -> Error {
     if sys::is_refused_name(&e) && is_inside(to, from) {
-        return Err(Error::new(ErrorKind::InvalidPath, OPERATION, &to.path)
-            .because("a directory can't be moved into itself"));
+        return Error::new(ErrorKind::InvalidPath, OPERATION, &to.path)
+            .because("a directory can't be moved into itself");
     }
-    match source {
-        Ok(found) if !found.mount_root => Err(to.refused(OPERATION, e)),
-        _ => Err(from.refused("rename", e)),
+    match from.dir.stat_at(&from.name) {
+        Ok(found) if !found.mount_root => to.refused(OPERATION, e),
+        _ => from.refused("rename", e),
     }
 }
 
@@ -159,4 +169,25 @@ fn sync_parents(from: &Place, to: &Place) -> Result<Committed> {
     }
     let other = from.sync_parent()?;
     Ok(if other.durability() < committed.durability() { other } else { committed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_to_the_same_file_is_taken_where_an_answer_may_be_lost_too() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::fs::write(at("one"), "").unwrap();
+        std::fs::hard_link(at("one"), at("other")).unwrap();
+        let [one, other] = ["one", "other"].map(|name| Place::open(&at(name)).unwrap());
+        for to in [&one, &other] {
+            for remote in [false, true] {
+                let taken = Err(io::ErrorKind::AlreadyExists.into());
+                let refused = judge_by(taken, &one, to, remote).unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{remote}");
+            }
+        }
+    }
 }

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::atomic::target::split;
+use crate::atomic::parent_sync::sync_parent;
+use crate::atomic::target::{refuse_no_path, refuse_planted_link, split};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::failing;
-use crate::fs_ops::{Place, fs_kind, reached, without_slash};
+use crate::fs_ops::{Place, committed, fs_kind, without_slash};
 use crate::options::durability::Committed;
 use crate::remnant::trust::open_file;
 use crate::set::parallel::in_parallel;
@@ -36,19 +37,23 @@ use crate::sys::{Dir, File, Kind};
 /// # Errors
 ///
 /// [`NotFound`](ErrorKind::NotFound); [`PermissionDenied`](ErrorKind::PermissionDenied) if a file may
-/// neither be read nor written; and the errors of the disk. A part of the tree may be durable then.
+/// neither be read nor written, or if the path is another user's link in a directory like `/tmp`, or leads to one by
+/// links; and the errors of the disk. A part of the tree may be durable then.
 pub fn sync(path: impl AsRef<Path>) -> Result<Committed> {
     let path = path.as_ref();
     failing::check(path)?;
+    refuse_no_path("sync", path)?;
     let failed = |e| Error::io("sync", path, e);
     // `.`, `..` and `/` have no name of their own.
-    if !path.as_os_str().is_empty() && split(without_slash(path)).is_err() {
+    if split(without_slash(path)).is_err() {
         return sync_dir(&Dir::open(path).map_err(failed)?, path);
     }
     let mut place = Place::open(path)?;
     for _ in 0..MAX_LINKS {
-        match place.kind("sync")? {
+        let found = place.stat("sync")?;
+        match found.kind {
             Kind::Symlink => {
+                refuse_planted_link(&place.dir, &found, path)?;
                 place.sync_parent()?;
                 let text = place.dir.read_link(&place.name).map_err(failed)?;
                 let Ok((parent, name)) = split(without_slash(&text)) else {
@@ -75,7 +80,7 @@ const MAX_LINKS: usize = 40;
 /// So many files of a directory are open at once while they are synced.
 const WINDOW: usize = 64;
 
-/// What is in a directory, then the directory itself, then its name.
+/// Syncs the content of a directory, then the directory itself, then its name.
 fn sync_dir(top: &Dir, path: &Path) -> Result<Committed> {
     let mut all = vec![PathBuf::new()];
     let mut at = 0;
@@ -88,15 +93,15 @@ fn sync_dir(top: &Dir, path: &Path) -> Result<Committed> {
     }
     let mut synced = true;
     for rel in all.iter().rev() {
-        let done = open(top, rel).and_then(|dir| dir.sync());
+        let done = open(top, rel).and_then(|dir| sync_parent(&dir));
         synced &= done.map_err(|e| Error::io("sync", &path.join(rel), e))?;
     }
     let failed = |e| Error::io("sync the directory of", path, e);
     // Whoever may not even pass through the parent has not created the directory either.
     if let Ok(parent) = top.open_at(Path::new("..")) {
-        synced &= parent.sync().map_err(failed)?;
+        synced &= sync_parent(&parent).map_err(failed)?;
     }
-    Ok(reached(synced, fs_kind(top).map_err(failed)?))
+    Ok(committed(synced, fs_kind(top).map_err(failed)?))
 }
 
 fn open(top: &Dir, rel: &Path) -> io::Result<Dir> {

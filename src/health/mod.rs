@@ -10,6 +10,7 @@ mod probe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::target::refuse_no_path;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::health::probe::probe;
@@ -206,10 +207,8 @@ impl DirHealth {
     }
 
     fn look(&mut self) -> Result<()> {
-        // Elsewhere it means the current directory; asked about health, it is a missing setting.
-        if self.path.as_os_str().is_empty() {
-            return Err(Error::new(ErrorKind::InvalidPath, "open", &self.path));
-        }
+        // An empty path, too: asked about health, it is a missing setting.
+        refuse_no_path("open", &self.path)?;
         let dir = Arc::new(Dir::open(&self.path).map_err(|e| Error::io("open", &self.path, e))?);
         self.exists = true;
         let volume = dir.volume().map_err(|e| Error::io("inspect", &self.path, e))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::atomic::parent_sync::sync_parent;
-use crate::atomic::staged::{Staged, StagedName, unless_refused};
+use crate::atomic::staged::{Staged, StagedName};
 use crate::atomic::target::Target;
 use crate::error::{Error, Result};
 use crate::names::{self, Role};
@@ -40,7 +40,8 @@ pub(crate) fn probe(dir: &Arc<Dir>, volume: &Volume, path: &Path) -> Result<Abil
     staged.stream.write_whole(&CONTENT)?;
     let failed = |operation| move |e| Error::io(operation, path, e);
     staged.file().sync().map_err(failed("sync a file in"))?;
-    let locks = unless_refused(staged.file().try_lock()).map_err(failed("lock a file in"))? == Lock::Held;
+    let locks =
+        sys::lock_unless_refused(staged.file().try_lock()).map_err(failed("lock a file in"))? == Lock::Held;
     let synced = sync_parent(dir).map_err(failed("sync"))?;
     let exchange = can_exchange(dir, volume).map_err(failed("exchange two names in"))?;
     staged.discard()?;
@@ -70,6 +71,6 @@ fn create_locked(dir: &Arc<Dir>) -> io::Result<(StagedName, sys::File)> {
     let name = names::fresh(Role::Stage);
     let file = dir.create_new(&name, 0o600)?;
     let name = StagedName::new(dir, name);
-    unless_refused(file.try_lock())?;
+    sys::lock_unless_refused(file.try_lock())?;
     Ok((name, file))
 }

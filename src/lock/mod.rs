@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::atomic::target::split;
+use crate::cancel::Backoff;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::lock::holder::{Holder, HolderRecord};
@@ -280,15 +281,13 @@ impl Wait {
 }
 
 fn poll(file: &File, share: Share, deadline: Instant) -> io::Result<Lock> {
-    const LONGEST: Duration = Duration::from_millis(20);
-    let mut pause = Duration::from_millis(1);
+    let mut backoff = Backoff::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match file.try_lock_as(share)? {
-            Lock::Elsewhere if !left.is_zero() => std::thread::sleep(pause.min(left)),
+            Lock::Elsewhere if !left.is_zero() => backoff.pause(left),
             lock => return Ok(lock),
         }
-        pause = LONGEST.min(pause * 2);
     }
 }
 

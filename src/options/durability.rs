@@ -175,7 +175,8 @@ pub enum SyncStrategy {
     /// once more and synced one by one; only files whose mode forbids that still need the `syncfs`.
     #[default]
     Auto,
-    /// Syncs each file by itself, one after the other, on the thread that adds or commits it.
+    /// Syncs each file by itself, one after the other: 22 at a time, on the thread that adds the last of them, and the
+    /// rest on the thread that commits.
     PerFile,
     /// Syncs the whole file system once (`syncfs`). That takes the fewest flushes for very many files, but it waits for
     /// the unwritten data of all other programs too.

@@ -380,7 +380,8 @@ impl WriteOptions {
     /// user alone: whoever may write to it can delete the copy.
     /// [`RecoveryOptions::undo_dir`](crate::RecoveryOptions::undo_dir) must name the same directory, unless it lies below
     /// the root of the recovery. Several programs and files may share it. The copy records the path of the target with
-    /// all links resolved, and recovery has to find the target under that path.
+    /// all links resolved, and recovery has to find the target under that path. An empty path is
+    /// [`InvalidPath`](crate::ErrorKind::InvalidPath) when something is saved.
     ///
     /// ```
     /// # let (dir, undo) = (tempfile::tempdir()?, tempfile::tempdir()?);

@@ -3,14 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::atomic::target::Target;
-use crate::cancel::CancelToken;
+use crate::cancel::{Backoff, CancelToken};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::options::WriteOptions;
 use crate::sys::{File, Kind, Lock, Stat};
-
-/// Between two looks at a lock that somebody has.
-const PAUSES: std::ops::RangeInclusive<u64> = 1..=20;
 
 /// How long another save is waited for. The lock may also be an application's own, and held for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,17 +23,17 @@ pub(super) struct LockedFile {
 impl LockedFile {
     /// Opens and locks the file at the target's name, waiting for another save. `held`: the caller has it locked.
     pub(super) fn open(target: &Target, options: &WriteOptions, held: Option<&File>) -> Result<LockedFile> {
-        let (begun, mut pause) = (Instant::now(), *PAUSES.start());
+        let (begun, mut backoff) = (Instant::now(), Backoff::new());
         loop {
             CancelToken::check(options.cancel.as_ref(), &target.path)?;
             if let Some(locked) = try_open(target, held)? {
                 return Ok(locked);
             }
-            if begun.elapsed() >= PATIENCE {
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            if left.is_zero() {
                 return Err(Error::new(ErrorKind::TimedOut, "wait for the writer of", &target.path));
             }
-            std::thread::sleep(Duration::from_millis(pause));
-            pause = (pause * 2).min(*PAUSES.end());
+            backoff.pause(left);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! 1. The new content is complete, and durable where the save is: nothing that can go wrong with a reader, a limit
 //!    or a cancellation is left ([`save::publish`]).
 //! 2. The file is opened and locked ([`lock::LockedFile`]): such saves, and recoveries of them, exclude each other.
-//!    What an earlier one left is settled first ([`recovery`]).
+//!    What an earlier one left is recovered first ([`recovery`]).
 //! 3. The undo copy is made: one file with the [record](record::UndoRecord) and the old content. It gets its name
 //!    once it is durable, and the name is made durable.
 //! 4. Room is reserved, so that a full disk is told before anything has changed.

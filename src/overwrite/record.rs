@@ -16,7 +16,7 @@ pub(super) const SECTOR: u64 = 512;
 /// So much is read at a time; whole sectors.
 pub(super) const CHUNK: u64 = 64 << 10;
 
-/// What is overwritten, and by what.
+/// The record of an undo copy: the file that is overwritten, its old content and its new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UndoRecord {
     /// A name in the record's own directory, or an absolute path without links in it.

@@ -1,10 +1,11 @@
-//! What becomes of an undo copy: by a recovery, by the next save, and by the save that made it.
+//! The end of an undo copy: by a recovery, by the next save, or by the save that made it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::parent_sync::sync_parent;
 use crate::atomic::target::Target;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -17,7 +18,7 @@ use crate::remnant::report::RemnantState;
 use crate::remnant::trust::{Found, Level, Trust, TrustPolicy, absent};
 use crate::sys::{self, Dir, File, Kind, Lock};
 
-/// What became of an undo copy.
+/// The outcome for an undo copy.
 #[derive(Debug)]
 pub(crate) enum Undone {
     /// The file of this name, beside it, has its old content back.
@@ -41,7 +42,8 @@ pub(crate) struct Root<'a> {
     pub(crate) path: &'a Path,
 }
 
-/// Settles the undo copy of this name. `dir` is the directory that it is in.
+/// Restores the file that the undo copy of this name was made of, and removes the copy, or moves the copy aside. `dir`
+/// is the directory that it is in.
 pub(crate) fn recover_undo(
     dir: &Arc<Dir>,
     name: &OsStr,
@@ -93,8 +95,8 @@ pub(crate) fn recover_undo(
     })
 }
 
-/// The directory of the file that the copy is of, its name there, and what to call it. Without a directory it is gone.
-/// None if it is not beneath the root.
+/// Where the file is that an undo copy was made of: its directory, or `None` if that is gone; its name there; its path
+/// for reports. `None` as a whole if the file is not beneath the root.
 type Located = Option<(Option<Arc<Dir>>, OsString, PathBuf)>;
 
 fn locate(dir: &Arc<Dir>, undo: &Undo, root: Root<'_>) -> io::Result<Located> {
@@ -115,7 +117,7 @@ fn locate(dir: &Arc<Dir>, undo: &Undo, root: Root<'_>) -> io::Result<Located> {
     Ok(Some((opened, name.to_owned(), below.to_owned())))
 }
 
-/// Before a save: settles what earlier ones left of its target, unless one is at work right now. True if something was
+/// Before a save: recovers what earlier ones left of its target, unless one is at work right now. True if something was
 /// restored.
 pub(super) fn recover_pending(target: &Target, options: &WriteOptions) -> Result<bool> {
     let mut restored = false;
@@ -138,7 +140,7 @@ pub(super) fn recover_pending(target: &Target, options: &WriteOptions) -> Result
     Ok(restored)
 }
 
-/// Settles what earlier saves left of the target, for a save that has locked the file.
+/// Recovers what earlier saves left of the target, for a save that has locked the file.
 pub(super) fn recover_by_holder(target: &Target, options: &WriteOptions, file: &File) -> Result<()> {
     for undo in undo_dirs(target, options) {
         recover_here(&undo, file, target)?;
@@ -194,7 +196,7 @@ enum UndoState {
     Left(RemnantState),
 }
 
-/// Who deals with the copy of this name.
+/// The owner of the undo copy of this name, which deals with it.
 struct Holder<'d> {
     trust: Trust<'d>,
     name: &'d OsStr,
@@ -244,7 +246,7 @@ impl<'d> Holder<'d> {
     fn restore(&self, undo: &Undo, file: &File) -> io::Result<()> {
         undo.restore(file)?;
         absent(self.trust.dir().unlink(self.name))?;
-        self.trust.dir().sync().map(|_| ())
+        sync_parent(self.trust.dir()).map(|_| ())
     }
 
     fn quarantine(&self) -> io::Result<RemnantState> {

@@ -1,4 +1,4 @@
-//! What a file holds that was being overwritten, and how its old content comes back.
+//! Judging a file whose overwriting was interrupted, and writing its old content back.
 
 use std::io;
 

@@ -3,9 +3,10 @@
 use std::io;
 
 use crate::atomic::parent_sync::{reached, sync_parent};
+use crate::atomic::publish::Guard;
 use crate::atomic::staged::Staged;
 use crate::atomic::sync_mode::FileSync;
-use crate::atomic::target::Target;
+use crate::atomic::target::{Target, refuse_no_path};
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
@@ -24,6 +25,9 @@ const SET_IDS: u32 = 0o6000;
 
 /// Refuses what makes no sense together, before anything is touched: what is overwritten keeps nothing of what it was.
 pub(crate) fn check(options: &WriteOptions, path: &std::path::Path) -> Result<()> {
+    if let Some(undo_dir) = &options.undo_dir {
+        refuse_no_path("open the undo directory", undo_dir)?;
+    }
     if options.in_place == InPlace::Never {
         return Ok(());
     }
@@ -61,32 +65,12 @@ pub(crate) fn begin(target: &mut Target, options: &WriteOptions) -> Result<()> {
     Ok(())
 }
 
-/// What keeps other saves with a condition away until the target is replaced.
-pub(crate) struct Guard<L> {
-    pub(crate) lock: L,
-    /// The target itself, where that is what `lock` has locked: then nobody waits for it.
-    pub(crate) held: Option<File>,
-}
-
-impl Guard<()> {
-    pub(crate) const fn none() -> Guard<()> {
-        Guard { lock: (), held: None }
-    }
-}
-
-/// Makes the staged content the target's: by a rename if that can be, else by overwriting the target. `last_check` is
-/// made right before either.
-pub(crate) fn publish<L>(
-    staged: Staged,
-    options: &WriteOptions,
-    guard: Guard<L>,
-    last_check: impl Fn(&Target) -> Result<()>,
-) -> Result<Committed> {
+/// Makes the staged content the target's: by a rename if that can be, else by overwriting the target. The guard's last
+/// check is made right before either.
+pub(crate) fn publish(staged: Staged, options: &WriteOptions, guard: &mut dyn Guard) -> Result<Committed> {
     if !may_overwrite(&staged.target, options) {
-        return staged.publish_if(options, guard.lock, last_check);
+        return staged.publish_guarded(options, guard);
     }
-    let Guard { lock: _lock, held } = guard;
-    let held = held.as_ref();
     let (target, path) = (staged.target.without_pin(), staged.target.path.clone());
     let new = staged.file().duplicate().map_err(|e| Error::io("keep the staged file of", &path, e))?;
     let is_mount_point = target.existing.as_ref().is_some_and(|existing| existing.stat.mount_root);
@@ -94,10 +78,11 @@ pub(crate) fn publish<L>(
         // Step 1. What can't be written out could not be read back either.
         sync_mode(&new, &target, options)?.perform(&new).map_err(|e| Error::io("sync", &path, e))?;
         staged.discard()?;
-        return overwrite(&target, &new, options, held, last_check);
+        return overwrite(&target, &new, options, guard);
     }
-    match staged.publish_if(options, (), &last_check) {
-        Err(e) if e.is_refused_replacement() => overwrite(&target, &new, options, held, last_check),
+    // A replacement that is refused leaves the guard as it was.
+    match staged.publish_guarded(options, guard) {
+        Err(e) if e.is_refused_replacement() => overwrite(&target, &new, options, guard),
         published => published,
     }
 }
@@ -118,17 +103,11 @@ fn sync_mode(file: &File, target: &Target, options: &WriteOptions) -> Result<Fil
 }
 
 /// Steps 2 to 6.
-fn overwrite(
-    target: &Target,
-    new: &File,
-    options: &WriteOptions,
-    held: Option<&File>,
-    last_check: impl Fn(&Target) -> Result<()>,
-) -> Result<Committed> {
+fn overwrite(target: &Target, new: &File, options: &WriteOptions, guard: &dyn Guard) -> Result<Committed> {
     CancelToken::check(options.cancel.as_ref(), &target.path)?;
-    let old = LockedFile::open(target, options, held)?;
+    let old = LockedFile::open(target, options, guard.locked_target())?;
     recover_by_holder(target, options, &old.file)?;
-    last_check(target)?;
+    guard.last_check(target)?;
     // What can fail for no reason of its own comes before the copy is made.
     let sync = sync_mode(&old.file, target, options)?;
     let kind = old.file.fs_kind(&old.stat).map_err(|e| Error::io("inspect", &target.path, e))?;

@@ -6,6 +6,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::atomic::target::refuse_no_path;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::recover::report::Recovery;
@@ -195,7 +196,8 @@ impl RecoveryOptions {
     /// Only copies of files that lie below the root and have the recorded inode are used, so that several programs
     /// and roots may share such a directory. A copy must belong to the effective user, and nobody else may be able to
     /// write to it; [`trust_others`](RecoveryOptions::trust_others) changes nothing about that. A directory that
-    /// doesn't exist holds nothing.
+    /// doesn't exist holds nothing; one that can't be opened or listed is reported in [`Recovery::unreadable`]. An
+    /// empty path is [`InvalidPath`](ErrorKind::InvalidPath) when the recovery runs.
     ///
     /// ```
     /// # let (data, undo) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -264,8 +266,9 @@ impl RecoveryOptions {
     /// As [`recover`].
     pub fn run(&self, root: impl AsRef<Path>) -> Result<Recovery> {
         let root = root.as_ref();
-        if root.as_os_str().is_empty() {
-            return Err(Error::new(ErrorKind::InvalidPath, "recover", root).because("the path is empty"));
+        refuse_no_path("recover", root)?;
+        if let Some(undo_dir) = &self.undo_dir {
+            refuse_no_path("look for undo copies in", undo_dir)?;
         }
         let dir = match Dir::open(root) {
             // A crash before its first save has left nothing.
@@ -287,12 +290,12 @@ impl RecoveryOptions {
         }
         let undo_dir = self.undo_dir.as_deref().map(sys::absolute);
         if let Some(path) = &undo_dir {
-            walk.enter_undo_dir(path)?;
+            walk.enter_undo_dir(path);
         }
         // What was removed since may be room enough.
         for (folder, _) in std::mem::take(&mut walk.without_room) {
             match undo_dir.as_ref() == Some(&folder) {
-                true => walk.enter_undo_dir(&folder)?,
+                true => walk.enter_undo_dir(&folder),
                 false => walk.enter(&folder)?,
             }
         }

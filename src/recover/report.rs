@@ -1,4 +1,4 @@
-//! What a recovery tells.
+//! The report of a recovery.
 
 use std::path::PathBuf;
 
@@ -162,7 +162,7 @@ impl Recovery {
             &mut self.unreadable,
             &mut self.untrusted,
         ] {
-            list.sort();
+            list.sort_unstable();
             // What lacked room at first was looked at twice.
             list.dedup();
         }

@@ -2,7 +2,6 @@
 //!
 //! One bad folder or remnant never ends it: what it found there, and what it did elsewhere, is in the report.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,15 +116,18 @@ impl Walk<'_> {
     }
 
     /// Settles what saves left in a directory for undo copies, given by its absolute path.
-    pub(crate) fn enter_undo_dir(&mut self, path: &Path) -> Result<()> {
-        let dir = match Dir::open(path) {
-            Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound => return Ok(()),
-            opened => Arc::new(opened.map_err(|e| Error::io("open", path, e))?),
+    pub(crate) fn enter_undo_dir(&mut self, path: &Path) {
+        let listed = Dir::open(path).and_then(|dir| {
+            let names = dir.entries()?.map(|entry| entry.map(|(name, _)| name));
+            let names = names.collect::<io::Result<Vec<_>>>()?;
+            Ok((Arc::new(dir), names))
+        });
+        let (dir, remnants) = match listed {
+            Ok(listed) => listed,
+            Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound => return,
+            // What was done below the root is to be told all the same.
+            Err(_) => return self.pass_over(path),
         };
-        let mut remnants = Vec::new();
-        for entry in dir.entries().map_err(|e| Error::io("list", path, e))? {
-            remnants.push(entry.map_err(|e| Error::io("list", path, e))?.0);
-        }
         let (policy, trust) = (self.policy, self.policy.trust(&dir));
         for name in remnants {
             match names::role_of(&name) {
@@ -135,7 +137,6 @@ impl Walk<'_> {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     fn undo(&mut self, dir: &Arc<Dir>, folder: &Path, name: &OsString) {
@@ -175,8 +176,9 @@ impl Walk<'_> {
             }
             Err(_) => {
                 let told = [&report.removed, &report.quarantined, &report.in_use, &report.untrusted];
-                let told: HashSet<&OsStr> = told.into_iter().flatten().map(|path| path.as_os_str()).collect();
-                let left = names.filter(|name| !told.contains(name.as_os_str()));
+                let mut told: Vec<&Path> = told.into_iter().flatten().map(PathBuf::as_path).collect();
+                told.sort_unstable();
+                let left = names.filter(|name| told.binary_search(&Path::new(name)).is_err());
                 self.found.unreadable.extend(left.map(|name| base.join(name)));
                 self.found.is_unsettled = true;
             }

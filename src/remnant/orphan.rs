@@ -21,7 +21,7 @@ pub(crate) struct RemnantPolicy {
     pub(crate) trust_others: bool,
     /// Move a record that can't be completed aside.
     pub(crate) abandon: bool,
-    /// What can't be decided is for a recovery to move aside; a writer only fails.
+    /// Leaves a remnant that can't be decided where it is: a recovery moves it aside, a writer only fails.
     pub(crate) keep_undecided: bool,
     /// Nobody writes a version of a directory that was listed here.
     pub(crate) knows_no_writer: bool,
@@ -81,7 +81,7 @@ impl RemnantPolicy {
     }
 
     /// Removes a name that a file of a transaction had on its way to its target. As long as the file has its
-    /// staged name, too, the transaction is under way, or its record is to be settled.
+    /// staged name, too, the transaction is under way, or its record is to be carried out.
     pub(crate) fn remove_passing(self, trust: &Trust<'_>, name: &OsStr) -> io::Result<RemnantState> {
         match absent(trust.dir().stat_now(name))? {
             Some(found) if found.kind == Kind::File && found.nlink > 1 => Ok(RemnantState::InUse),
@@ -110,7 +110,7 @@ impl RemnantPolicy {
         if orphan.is_ok() && !self.dry_run {
             // The swap that brought it here may not be durable: until then a power cut may make
             // this version the target again.
-            trust.dir().sync()?;
+            trust.dir().sync_names()?;
         }
         self.remove_dir(orphan, trust, name)
     }
@@ -191,12 +191,7 @@ impl RemnantPolicy {
     fn unused_dir(self, trust: &Trust<'_>, name: &OsStr) -> Result<Abandoned, Stays> {
         let dir = self.orphaned_dir(trust, name)?;
         let stat = dir.stat().map_err(Err)?;
-        let tried = match dir.try_lock() {
-            // Whatever the errno: nobody has a lock then, and only age tells.
-            Err(e) if !sys::is_transient(&e) => Ok(Lock::Unsupported),
-            tried => tried,
-        };
-        self.free(tried)?;
+        self.free(sys::lock_unless_refused(dir.try_lock()))?;
         let found = Abandoned { dir, is_empty: false, has_lock: false };
         still_at(trust.dir(), name, stat)?;
         Ok(found)
@@ -298,7 +293,7 @@ fn still_at(dir: &Dir, name: &OsStr, locked: Stat) -> Result<(), Stays> {
     }
 }
 
-/// What becomes of a remnant that an operation on it failed for. Only a full disk is told.
+/// The outcome for a remnant after an operation on it has failed. Only a full disk is told.
 fn state_after(e: io::Error) -> io::Result<RemnantState> {
     match ErrorKind::of(&e) {
         ErrorKind::NotFound => Ok(RemnantState::Ignored),

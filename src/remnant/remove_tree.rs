@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 
 use crate::names::{self, Role};
+use crate::remnant::trust::is_private;
 use crate::sys::{Dir, Kind, is_forbidden};
 
 /// So deep are directories held open; what lies deeper is moved up first.
@@ -11,7 +12,7 @@ const DEPTH: usize = 24;
 
 /// Deletes the directory `name` and everything in it. What is gone already is no error.
 pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
-    let top = match open(parent, name) {
+    let top = match open_closed(parent, name) {
         Err(e) if crate::sys::is_not_found(&e) => return Ok(()),
         opened => opened?,
     };
@@ -49,24 +50,33 @@ fn empty_whole(top: &Dir, kept: Option<&OsStr>) -> io::Result<()> {
 fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result<bool> {
     let mut moved = false;
     // All names first: removing entries while listing may make the system skip some.
-    let entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+    let mut entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
         // It was removed since it was opened.
         Err(e) if crate::sys::is_not_found(&e) => return Ok(moved),
         entries => entries?,
     };
+    // Whoever has to go on after a crash needs the file that ties the tree to its name: it goes last.
+    let is_tie = |name: &OsStr| depth == 0 && names::role_of(name) == Some(Role::Lock);
+    entries.sort_by_key(|(name, _)| is_tie(name));
     for (name, kind) in entries.into_iter().filter(|(name, _)| kept != Some(name.as_os_str())) {
+        if moved && is_tie(&name) {
+            continue;
+        }
         let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok)?;
         if kind != Kind::Dir {
             gone(dir.unlink(&name))?;
-        } else if depth == DEPTH {
+            continue;
+        }
+        let child = match open_closed(dir, &name) {
+            Err(e) if crate::sys::is_not_found(&e) => continue,
+            opened => opened?,
+        };
+        // Also before it is moved: a directory that gets another parent is changed itself.
+        make_writable(&child)?;
+        if depth == DEPTH {
             gone(dir.rename_into(&name, top, &names::fresh(Role::StagingDir)))?;
             moved = true;
         } else {
-            let child = match open(dir, &name) {
-                Err(e) if crate::sys::is_not_found(&e) => continue,
-                opened => opened?,
-            };
-            make_writable(&child)?;
             moved |= empty(&child, top, depth + 1, None)?;
             gone(dir.rmdir(&name))?;
         }
@@ -76,11 +86,11 @@ fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result
 
 const OWNER: u32 = 0o700;
 
-/// Opens a directory, even one that its owner may not read.
-fn open(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
+/// Opens a directory that is to be removed, even one that its owner may not read.
+pub(crate) fn open_closed(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
     match parent.open_child(name) {
         Err(e) if is_forbidden(&e) => {
-            parent.add_mode(name, OWNER)?;
+            parent.add_mode(name, OWNER, is_private(&parent.stat()?))?;
             parent.open_child(name)
         }
         opened => opened,

@@ -1,9 +1,9 @@
-//! What was done with remnants.
+//! The report on remnants.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// What became of a remnant.
+/// The outcome for a remnant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RemnantState {
     /// The remnant is gone meanwhile, or nothing is to be said of it.
@@ -22,7 +22,7 @@ pub(crate) enum RemnantState {
     Quarantined(OsString),
 }
 
-/// What became of the remnants in one directory, relative to it.
+/// The outcome for the remnants in one directory, relative to it.
 #[derive(Debug, Default)]
 pub(crate) struct RecoveryReport {
     /// Targets whose change was carried out.
@@ -35,7 +35,7 @@ pub(crate) struct RecoveryReport {
     pub(crate) quarantined: Vec<PathBuf>,
     /// Records of an unknown version, and what can't be opened or removed; left as they are.
     pub(crate) unreadable: Vec<PathBuf>,
-    /// What can't be squared with what is there, left for a recovery to move aside.
+    /// Remnants that contradict what is there, left for a recovery to move aside.
     pub(crate) undecided: Vec<PathBuf>,
     /// Left as they are, too, for whoever may decide about them.
     pub(crate) untrusted: Vec<PathBuf>,

@@ -12,18 +12,18 @@ use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::sys::{self, Dir, File, Kind, Stat};
 
-/// What is done with a remnant that is believed.
+/// The use that is made of a remnant that is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// It says what to change: a record, and the directory that a record names. It is mine, has one name,
+    /// The remnant says what to change: a record, and the directory that a record names. It is mine, has one name,
     /// and neither its group nor others can write to it.
     Obeyed,
-    /// It only goes. It is mine and not everybody can write to it, or it lies where nobody but root and me
+    /// The remnant is only removed. It is mine and not everybody can write to it, or it lies where nobody but root and me
     /// can create a name.
     Removed,
 }
 
-/// What a name leads to.
+/// The file or directory that a name leads to, as far as it is believed.
 #[derive(Debug)]
 pub(crate) enum Found<T> {
     Absent,
@@ -59,7 +59,7 @@ pub(crate) struct Trust<'d> {
     probed: OnceCell<Option<View>>,
 }
 
-/// What is mine and who can write, as the file system shows them.
+/// A view of whose a file is and who can write to it, as the file system shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct View {
     uid: u32,
@@ -134,14 +134,13 @@ impl<'d> Trust<'d> {
         name: &OsStr,
         open: impl FnOnce(&Dir) -> io::Result<(File, M)>,
     ) -> io::Result<Found<(File, M)>> {
-        let is_lock = |stat: &Stat| stat.kind == Kind::File && stat.nlink <= 1 && stat.size == 0;
         match absent(self.dir.stat_at(name))? {
             None => return Ok(Found::Absent),
-            Some(found) if !is_lock(&found) => return Ok(Found::Untrusted),
+            Some(found) if !is_lock_file(&found) => return Ok(Found::Untrusted),
             Some(_) => {}
         }
         let Some(opened) = absent(open(self.dir))? else { return Ok(Found::Absent) };
-        Ok(if is_lock(&opened.0.stat()?) { Found::Trusted(opened) } else { Found::Untrusted })
+        Ok(if is_lock_file(&opened.0.stat()?) { Found::Trusted(opened) } else { Found::Untrusted })
     }
 
     /// Opens a directory if it may be believed so far. Whether it may be removed with what is in it,
@@ -208,15 +207,29 @@ impl<'d> Trust<'d> {
         Ok(!self.is_private()? || !sys::shares_locks_of_dirs(self.dir))
     }
 
+    /// Is this directory, which was opened by the name that it was made with, the one that was made? Where others can create
+    /// names, they may have put another one there meanwhile: one of theirs, or one of mine with something in it.
+    pub(crate) fn is_as_made(&self, dir: &Dir) -> io::Result<bool> {
+        if self.is_private()? {
+            return Ok(true);
+        }
+        let stat = dir.stat()?;
+        let is_mine = |view: View| view.uid == stat.uid;
+        let is_mine = is_mine(View::own()) || self.probed().is_some_and(is_mine);
+        Ok(is_mine && dir.entries()?.next().is_none())
+    }
+
     /// Ties an old version to the name that it has now, for whoever has to delete it if this process can't.
     /// Nobody else may put such a file into it: so the right to write goes first.
     pub(crate) fn tie_to_name(&self, name: &OsStr, tree: &Dir) -> io::Result<()> {
         if !self.needs_tie()? {
             return Ok(());
         }
-        let stat = tree.stat()?;
-        if stat.mode & BY_GROUP_OR_OTHERS != 0 {
-            tree.set_mode(stat.mode & !BY_GROUP_OR_OTHERS)?;
+        const OWNER: u32 = 0o700;
+        let mode = tree.stat()?.mode;
+        let tied = (mode | OWNER) & !BY_GROUP_OR_OTHERS;
+        if mode != tied {
+            tree.set_mode(tied)?;
         }
         tree.create_new(&tie_of(name), 0o600).map(|_| ())
     }
@@ -236,7 +249,7 @@ impl<'d> Trust<'d> {
         Ok(*self.stat.get_or_init(|| stat))
     }
 
-    /// What a file of mine looks like here, if it doesn't look like one: mounts show another owner, or
+    /// The view that shows a file of mine here, if it doesn't look like one: mounts show another owner, or
     /// one mode for everything. None if it looks as it should, or can't be told.
     fn probed(&self) -> Option<View> {
         *self.probed.get_or_init(|| {
@@ -244,6 +257,16 @@ impl<'d> Trust<'d> {
             view.filter(|view| *view != View::own())
         })
     }
+}
+
+/// Can nobody but root and me create a name in a directory, as its own owner and mode say?
+pub(crate) fn is_private(dir: &Stat) -> bool {
+    View::own().is_private(dir)
+}
+
+/// Is this a lock file, and no link, FIFO, second name of some other file, or anything with something in it?
+pub(crate) fn is_lock_file(stat: &Stat) -> bool {
+    stat.kind == Kind::File && stat.nlink <= 1 && stat.size == 0
 }
 
 /// Looks at a file that only this process can have made.
@@ -280,7 +303,7 @@ pub(crate) fn open_file(dir: &Dir, name: &OsStr) -> io::Result<File> {
     }
 }
 
-/// What is there can't be squared with a record: a file where a directory should be, or the like.
+/// The tree contradicts a record: there is a file where a directory should be, or the like.
 pub(crate) fn is_contradiction(e: &io::Error) -> bool {
     use ErrorKind::{AlreadyExists, InvalidPath, IsADirectory, NotADirectory};
     matches!(ErrorKind::of(e), AlreadyExists | InvalidPath | IsADirectory | NotADirectory)

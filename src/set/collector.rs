@@ -1,14 +1,13 @@
 //! The results of a set's streams, collected for its commit.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::atomic::content::ContentId;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
-use crate::set::group_sync::SyncSet;
+use crate::set::group_sync::{Reopen, SyncSet};
 use crate::set::sync_pool::Failed;
 use crate::set::sync_request::GroupSync;
 use crate::sys::{File, FileId};
@@ -76,8 +75,8 @@ impl Collected {
     pub(crate) fn finish(
         &mut self,
         record_follows: bool,
-        path_of: impl Fn(usize) -> std::path::PathBuf,
-        open: impl Fn(usize) -> io::Result<Option<File>>,
+        path_of: &dyn Fn(usize) -> std::path::PathBuf,
+        open: Reopen<'_>,
     ) -> Result<bool> {
         let set = &mut self.set;
         let finished = match self.failed.take() {

@@ -35,6 +35,9 @@ use crate::sys::{self, File};
 /// Fewer never wait for a whole file system, whatever the dirty pages of others look like now.
 const MANY: usize = 50;
 
+/// Opens the staged file with this number again, if it is still needed.
+pub(crate) type Reopen<'a> = &'a dyn Fn(usize) -> io::Result<Option<File>>;
+
 /// Files that are complete and wait to be made durable.
 #[derive(Debug, Default)]
 pub(crate) struct SyncSet {
@@ -93,29 +96,22 @@ impl SyncSet {
         if self.pool.is_some() || self.together.len() > FEW { self.hand_on() } else { Ok(()) }
     }
 
-    /// Everything that was added is durable after this or, for a single flush, on the device. But if it
-    /// returns true, everything that is `Adaptive` needs a sync of its whole file system yet.
-    ///
-    /// `open` opens a file again, if it is still needed.
-    pub(crate) fn finish(
-        &mut self,
-        open: impl Fn(usize) -> io::Result<Option<File>>,
-    ) -> Result<bool, Failed> {
+    /// Everything that was added is durable after this or, for a single flush, on the device. But if it returns
+    /// true, what was added as [`InTurnOrSyncFs`](GroupSync::InTurnOrSyncFs) or
+    /// [`ParallelOrSyncFs`](GroupSync::ParallelOrSyncFs) still needs a sync of its whole file system.
+    pub(crate) fn finish(&mut self, open: Reopen<'_>) -> Result<bool, Failed> {
         let mut by_record = std::mem::take(&mut self.by_record);
         if !by_record.is_empty() {
             // There is no record: they are synced themselves, those that are still open without being opened again.
             by_record.retain(|tag| self.single.iter().all(|(other, _)| other != tag));
             self.turn.append(&mut self.single);
         }
-        Ok(self.finish_for_record(&open)? | self.sync_each(&by_record, &open)?)
+        Ok(self.finish_for_record(open)? | self.sync_each(&by_record, open)?)
     }
 
     /// Does what [`finish`](SyncSet::finish) does, but files added [`ByRecord`](GroupSync::ByRecord) are only written out: a record is going to
     /// be written and synced.
-    pub(crate) fn finish_for_record(
-        &mut self,
-        open: impl Fn(usize) -> io::Result<Option<File>>,
-    ) -> Result<bool, Failed> {
+    pub(crate) fn finish_for_record(&mut self, open: Reopen<'_>) -> Result<bool, Failed> {
         if self.written.is_empty() {
             self.sync_adaptive()?;
         } else {
@@ -131,11 +127,7 @@ impl SyncSet {
     }
 
     /// Syncs what was only written out, file by file. True if that can't be done.
-    fn sync_each(
-        &mut self,
-        written: &[usize],
-        open: impl Fn(usize) -> io::Result<Option<File>>,
-    ) -> Result<bool, Failed> {
+    fn sync_each(&mut self, written: &[usize], open: Reopen<'_>) -> Result<bool, Failed> {
         for &tag in written {
             match open(tag) {
                 Ok(Some(file)) if self.in_turn => sync_one(tag, &file)?,
@@ -215,7 +207,8 @@ impl SyncSet {
     }
 }
 
-/// They are written at the same time, and each journal commit has more of them in it.
+/// Begins to write out all files, then syncs one after the other. So the device writes them at the same time, and each
+/// commit of the journal covers more of them, which leaves less to the syncs that follow.
 fn sync_in_turn(files: Vec<Tagged>) -> Result<(), Failed> {
     if files.len() > 1 {
         files.iter().for_each(|(_, file)| file.begin_write_out());
@@ -236,15 +229,15 @@ mod tests {
     #[test]
     fn a_file_that_can_t_be_opened_again_is_left_to_the_sync_of_the_file_system() {
         let refuse = |_| Err(io::ErrorKind::PermissionDenied.into());
-        assert!(SyncSet::default().sync_each(&[0, 1], refuse).unwrap());
-        assert!(!SyncSet::default().sync_each(&[], refuse).unwrap());
-        assert!(!SyncSet::default().sync_each(&[0, 1], |_| Ok(None)).unwrap());
+        assert!(SyncSet::default().sync_each(&[0, 1], &refuse).unwrap());
+        assert!(!SyncSet::default().sync_each(&[], &refuse).unwrap());
+        assert!(!SyncSet::default().sync_each(&[0, 1], &|_| Ok(None)).unwrap());
     }
 
     #[test]
     fn a_sync_that_fails_after_the_file_was_opened_again_is_told() {
         // A device that has no sync.
         let null = |_| Dir::open("/dev".as_ref()).unwrap().open_file("null".as_ref()).map(Some);
-        assert_eq!(SyncSet::default().sync_each(&[7, 8], null).unwrap_err().tag, 7);
+        assert_eq!(SyncSet::default().sync_each(&[7, 8], &null).unwrap_err().tag, 7);
     }
 }

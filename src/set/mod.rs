@@ -1,11 +1,13 @@
-//! What sets of files share: `Batch`, `Transaction` and `AtomicDir`.
+//! The parts that sets of files share: `Batch`, `Transaction` and `AtomicDir`.
 //!
 //! A file of a set goes through the steps of a single save ([`atomic`](crate::atomic)), but many go through each
 //! step together. Steps 3 to 5 happen as a file is added: it is created in a private directory beside its target
 //! ([`staging_dir`]), filled ([`staged_file`]), and left for the commit ([`collector`]). Step 6 is shared
-//! ([`sync_request`] decides how, [`group_sync`] does it, on the threads of [`sync_pool`]). The commit then renames file
-//! after file ([`publish`], steps 7 and 8: the lock on the private directory stands for all), and syncs each
-//! directory once (step 10, several at a time: [`parallel`]).
+//! ([`sync_request`] decides how, [`group_sync`] does it, on the threads of [`sync_pool`]). Step 7 is empty: the file has
+//! a name in the private directory from step 3 on, and the lock on that directory stands for all files in it. The commit
+//! then renames file after file ([`publish`], step 8), and syncs each directory once (step 10, several at a time:
+//! [`parallel`]). A transaction with a record (`transaction::apply`) and a swap of directories (`dir`) have steps of
+//! their own instead of step 8.
 //!
 //! # Open descriptors
 //!

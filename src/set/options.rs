@@ -1,15 +1,17 @@
-//! What the options of an `AtomicDir` and of a `Transaction` have in common.
+//! The options that an `AtomicDir` and a `Transaction` have in common.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::atomic::create_parents;
+use crate::atomic::target::refuse_no_path;
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::options::durability::{Durability, SyncStrategy};
 use crate::options::{InPlace, Symlinks, WriteOptions};
 use crate::set::sync_request::SyncRequest;
+use crate::set::writer_lock::Patience;
 use crate::sys::Dir;
 
 #[derive(Clone, Debug, Default)]
@@ -52,14 +54,14 @@ impl SetOptions {
         SyncRequest { durability: self.durability, strategy: self.sync, single_flush: self.single_flush }
     }
 
+    /// How long another writer of `path` is waited for.
+    pub(crate) fn patience<'a>(&'a self, path: &'a Path) -> Patience<'a> {
+        Patience { path, timeout: self.lock_timeout, cancel: self.cancel.as_ref() }
+    }
+
     /// Refuses options of single files that a set decides as a whole, or can't keep.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
-        if path.as_os_str().is_empty() {
-            // An empty path would be the current directory, and is what a variable gives that nobody has set.
-            return Err(
-                Error::new(ErrorKind::InvalidPath, "begin a set at", path).because("the path is empty")
-            );
-        }
+        refuse_no_path("begin a set at", path)?;
         let refuse = |option: &str| {
             let reason = format!("`files` does not take the option `{option}`");
             Err(Error::new(ErrorKind::Unsupported, "begin a set at", path).because(reason))

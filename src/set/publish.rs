@@ -1,11 +1,11 @@
-//! Steps 8 and 9 for one file of a set: from its staging directory to the target's name.
+//! Step 8 for one file of a set: from its staging directory to the target's name.
 
 use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
 use crate::atomic::copy::{copy_into, move_new};
-use crate::atomic::outcome::{Outcome, outcome};
+use crate::atomic::outcome::{Outcome, outcome_from};
 use crate::sys::{self, Dir, FileId};
 
 /// A staged file of a set.
@@ -47,20 +47,19 @@ fn rename(
     let StagedEntry { dir: stage, name: from, id } = staged;
     let moved =
         if create_new { move_new(stage, from, dir, name) } else { stage.rename_into(from, dir, name) };
-    if moved.is_ok() {
-        return (Outcome::Done, None);
-    }
-    // A file that is still staged can be asked only now, so that a rename that succeeds costs no more.
-    let id = id.or_else(|| stage.stat_at(from).ok().map(|found| found.id));
-    let outcome = match (id, &moved) {
-        (Some(id), _) => outcome(&moved, id, (dir, name), remote),
-        (None, Err(e)) if sys::is_not_done(e, remote) => Outcome::NotDone,
+    let outcome = match outcome_from(&moved, id, (stage, from), (dir, name), remote) {
         // On a local file system nobody but us takes a file out of our locked directory, and so what is
         // at the target's name is the staged file.
-        (None, _) if !remote && dir.stat_at(name).is_ok() => Outcome::Done,
-        (None, _) => Outcome::Unknown,
+        Outcome::Unknown if id.is_none() && !remote && is_taken(dir, name) && !is_taken(stage, from) => {
+            Outcome::Done
+        }
+        outcome => outcome,
     };
     (outcome, moved.err())
+}
+
+fn is_taken(dir: &Dir, name: &OsStr) -> bool {
+    dir.stat_at(name).is_ok()
 }
 
 #[cfg(test)]

@@ -223,7 +223,7 @@ mod tests {
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
             collected.forget_unsynced();
-            collected.finish(false, |_| "file".into(), |_| Ok(None)).is_err()
+            collected.finish(false, &|_| "file".into(), &|_| Ok(None)).is_err()
         });
         assert!(told);
     }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::atomic::staged::{TRIES, unless_refused};
+use crate::atomic::staged::TRIES;
 use crate::names::{self, Role, name_of};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::{empty_but, remove_opened};
@@ -31,27 +31,8 @@ pub(crate) struct StagingDir {
 
 impl StagingDir {
     pub(crate) fn create(parent: &Dir, role: Role) -> io::Result<StagingDir> {
-        names::prepare();
-        for _ in 0..TRIES {
-            let name = names::fresh(role);
-            match parent.mkdir(&name, 0o700) {
-                Err(e) if sys::already_exists(&e) => continue,
-                made => made?,
-            }
-            match locked(parent, &name) {
-                Ok(Some((dir, lock))) => {
-                    let made_by = ProcessMark::this();
-                    return Ok(StagingDir { name, dir, lock, made_by, next: 0, left: false });
-                }
-                // A recovery that runs right now took it for an orphan.
-                Ok(None) => drop(parent.rmdir(&name)),
-                Err(e) => {
-                    let _ = parent.rmdir(&name);
-                    return Err(e);
-                }
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        let (name, (dir, lock)) = make_locked(parent, role, 0o700, &|name| locked(parent, name))?;
+        Ok(StagingDir { name, dir, lock, made_by: ProcessMark::this(), next: 0, left: false })
     }
 
     pub(crate) fn dir(&self) -> &Dir {
@@ -88,9 +69,9 @@ impl StagingDir {
     /// The lock goes last: what is left without it is an orphan.
     fn remove_now(&mut self) -> io::Result<()> {
         let parent = self.dir.open_at(Path::new(".."))?;
-        if let StagingLock::File(lock) = &self.lock {
-            empty_but(&parent, &self.name, &self.dir, lock.name())?;
-            self.lock = StagingLock::None;
+        match std::mem::replace(&mut self.lock, StagingLock::None) {
+            StagingLock::File(lock) => empty_and_unlock(&parent, &self.name, &self.dir, lock)?,
+            other => self.lock = other,
         }
         let removed = match parent.rmdir(&self.name) {
             Err(_) => remove_opened(&parent, &self.name, &self.dir),
@@ -134,7 +115,7 @@ impl Drop for StagingDir {
     }
 }
 
-/// What says that the writer of a staging directory lives.
+/// The lock that says that the writer of a staging directory lives.
 #[derive(Debug)]
 enum StagingLock {
     /// The directory's own lock.
@@ -145,6 +126,42 @@ enum StagingLock {
     None,
 }
 
+/// Empties a directory of ours, the file of its lock last: a recovery needs it to go on. That is closed before the directory goes,
+/// since a network file system keeps an open file under another name.
+pub(crate) fn empty_and_unlock(parent: &Dir, name: &OsStr, dir: &Dir, lock: WriterLock) -> io::Result<()> {
+    let emptied = empty_but(parent, name, dir, lock.name());
+    match emptied {
+        Ok(()) => drop(lock),
+        Err(_) => lock.leave_file(),
+    }
+    emptied
+}
+
+/// Makes a directory under a fresh name of this role and locks it by `lock`, which says `None` of one that it must not use:
+/// a recovery that runs right now has taken it for an orphan, or another directory has its name.
+pub(crate) fn make_locked<T>(
+    parent: &Dir,
+    role: Role,
+    mode: u32,
+    lock: &dyn Fn(&OsStr) -> io::Result<Option<T>>,
+) -> io::Result<(OsString, T)> {
+    names::prepare();
+    for _ in 0..TRIES {
+        let name = names::fresh(role);
+        match parent.mkdir(&name, mode) {
+            Err(e) if sys::already_exists(&e) => continue,
+            made => made?,
+        }
+        let locked = lock(&name);
+        if let Ok(Some(locked)) = locked {
+            return Ok((name, locked));
+        }
+        let _ = parent.rmdir(&name);
+        locked?;
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
 type Locked = (Arc<Dir>, StagingLock);
 
 /// Opens a new directory and locks it. None if it was taken for an orphan meanwhile.
@@ -153,9 +170,13 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<Locked>> {
         Err(e) if sys::is_not_found(&e) => return Ok(None),
         opened => Arc::new(opened?),
     };
-    let trust = RemnantPolicy::default();
-    if sys::holds_dirs_by_their_locks(parent) && !trust.trust(parent).needs_tie()? {
-        match unless_refused(dir.try_lock_shared())? {
+    let policy = RemnantPolicy::default();
+    let trust = policy.trust(parent);
+    if !trust.is_as_made(&dir)? {
+        return Ok(None);
+    }
+    if sys::holds_dirs_by_their_locks(parent) && !trust.needs_tie()? {
+        match sys::lock_unless_refused(dir.try_lock_shared())? {
             Lock::Held => {
                 // Nobody else can give that name to anything: a recovery has removed the directory, or it is there.
                 return Ok(parent.stat_at(name).is_ok().then_some((dir, StagingLock::Dir)));

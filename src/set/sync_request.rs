@@ -32,7 +32,8 @@ use crate::sys::{self, Dir, FsKind, Stat};
 pub(crate) enum GroupSync {
     /// Nothing is synced.
     None,
-    /// Each file is fsynced as it is added, on the thread that adds it.
+    /// Files are fsynced one after the other, without further threads: 22 at a time as they are added, and the rest
+    /// when the set is finished.
     InTurn,
     /// Many files are fsynced at the same time, on several threads, so that the file system merges their
     /// flushes.

@@ -1,6 +1,6 @@
 //! Files of a set that need not be published, because their targets hold the same content.
 //!
-//! It is asked when a set is committed: what was true when a file was added may not be so any more. Files that
+//! This is decided when a set is committed: what was true when a file was added may not be so any more. Files that
 //! were alike then are staged, but not synced yet.
 
 use std::ffi::OsStr;

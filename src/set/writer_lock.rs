@@ -4,9 +4,10 @@
 //! after locking that the name still leads to what it locked. It bears its name only once it is locked, where
 //! files can be made without a name: then a lock file that nobody holds is a dead writer's.
 //!
-//! A writer holds the lock exclusively, a recovery shared. So a writer that finds it taken can tell the two
-//! apart, by asking for a shared one: another writer is an answer for the caller, a recovery is waited for.
-//! Recoveries exclude each other by a second lock of the same kind.
+//! A recovery takes the same lock, and before it a second one of the same kind, by which a writer that finds the first one taken
+//! can tell the two apart: another writer is an answer for the caller, a recovery is waited for. Both locks are exclusive,
+//! so that whoever removes the lock files of dead writers leaves them alone. It asks for a shared lock; so a writer that
+//! is refused asks for one, too, to tell such a look from another writer.
 //!
 //! The file may belong to anybody: what a user's program leaves when it is killed keeps nobody out. Where
 //! others than its owner can create names in the directory, it has mode 0666, so that each of them can open
@@ -20,17 +21,23 @@ use std::time::{Duration, Instant};
 
 use crate::atomic::outcome::{Outcome, outcome_of_link};
 use crate::atomic::staged::TRIES;
-use crate::cancel::CancelToken;
+use crate::cancel::{Backoff, CancelToken};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
+use crate::remnant::trust::{is_lock_file, is_private};
 use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Share, Stat};
 
-/// Between two looks at a lock that somebody has.
-const PAUSES: std::ops::RangeInclusive<u64> = 1..=20;
-
 /// How long a recovery at work is waited for. It takes as long as finishing what a crash interrupted.
-const PATIENCE: Duration = Duration::from_secs(30);
+const OF_RECOVERIES: Duration = Duration::from_secs(30);
+
+/// How long a caller waits for another writer, what ends the wait before, and the path to tell it of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) timeout: Duration,
+    pub(crate) cancel: Option<&'a CancelToken>,
+}
 
 /// The right to be the only writer; given up, with its file, when dropped.
 #[derive(Debug)]
@@ -42,7 +49,7 @@ pub(crate) struct WriterLock {
     made_by: ProcessMark,
 }
 
-/// The right of a recovery to settle what a dead writer left: no writer is at work, and no other recovery.
+/// The right to recover what a dead writer left: no writer is at work, and no other recovery.
 #[derive(Debug)]
 pub(crate) struct RecoveryLock {
     /// Dropped first.
@@ -50,40 +57,54 @@ pub(crate) struct RecoveryLock {
     _recoveries: WriterLock,
 }
 
-/// What came of trying to take a lock.
+/// The outcome of trying to take a lock.
 #[derive(Debug)]
 enum Tried {
     Taken(WriterLock),
     /// A writer has it.
     Held,
-    /// Only recoveries have it, or others that are asking, too.
+    /// A recovery is at work, or others are asking, too.
     HeldForNow,
 }
 
 impl WriterLock {
-    /// Takes the lock for `target` in `dir`, waiting up to `timeout` for another writer and looking at the
-    /// token meanwhile. `path` is for messages.
+    /// Takes the lock for `target` in `dir`.
     ///
     /// The error is `Locked` if there was no time to wait, `TimedOut` once it has passed, and
     /// `Unsupported` where the file system has no locks.
-    pub(crate) fn take(
+    pub(crate) fn take(dir: &Arc<Dir>, target: &OsStr, patience: &Patience<'_>) -> Result<WriterLock> {
+        WriterLock::wait(&|| WriterLock::attempt(dir, target), patience)
+    }
+
+    /// Takes the lock for a target of which a crash may leave more than one file: also waits for a recovery that is
+    /// at work on what a dead writer has left.
+    pub(crate) fn take_for_set(
         dir: &Arc<Dir>,
         target: &OsStr,
-        path: &Path,
-        timeout: Duration,
-        cancel: Option<&CancelToken>,
+        patience: &Patience<'_>,
     ) -> Result<WriterLock> {
+        let attempt = || match WriterLock::attempt(dir, target)? {
+            Tried::Held if is_recovering(dir, target) => Ok(Tried::HeldForNow),
+            // A recovery gives up this lock before its own, and may have ended between the two looks.
+            Tried::Held => WriterLock::attempt(dir, target),
+            tried => Ok(tried),
+        };
+        WriterLock::wait(&attempt, patience)
+    }
+
+    fn wait(attempt: &dyn Fn() -> io::Result<Tried>, patience: &Patience<'_>) -> Result<WriterLock> {
+        let Patience { path, timeout, cancel } = *patience;
         // None is later than any clock can tell: there is no deadline then.
         let begun = Instant::now();
-        let (deadline, patience) = (begun.checked_add(timeout), begun.checked_add(timeout.max(PATIENCE)));
-        let mut pause = *PAUSES.start();
+        let (deadline, recovered) =
+            (begun.checked_add(timeout), begun.checked_add(timeout.max(OF_RECOVERIES)));
+        let mut backoff = Backoff::new();
         loop {
             CancelToken::check(cancel, path)?;
-            let tried = WriterLock::attempt(dir, target, Share::Exclusive);
-            let end = match tried.map_err(|e| Error::io("lock", path, e))? {
+            let end = match attempt().map_err(|e| Error::io("lock", path, e))? {
                 Tried::Taken(lock) => return Ok(lock),
                 Tried::Held => deadline,
-                Tried::HeldForNow => patience,
+                Tried::HeldForNow => recovered,
             };
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() && timeout.is_zero() {
@@ -92,8 +113,7 @@ impl WriterLock {
             if left.is_zero() {
                 return Err(Error::new(ErrorKind::TimedOut, "wait for the writer of", path));
             }
-            std::thread::sleep(left.min(Duration::from_millis(pause)));
-            pause = (pause * 2).min(*PAUSES.end());
+            backoff.pause(left);
         }
     }
 
@@ -114,13 +134,13 @@ impl WriterLock {
 
     /// Takes the lock for `target` in `dir`; none if somebody else has it.
     pub(crate) fn try_take(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Option<WriterLock>> {
-        match WriterLock::attempt(dir, target, Share::Exclusive)? {
+        match WriterLock::attempt(dir, target)? {
             Tried::Taken(lock) => Ok(Some(lock)),
             Tried::Held | Tried::HeldForNow => Ok(None),
         }
     }
 
-    /// Of the lock file.
+    /// The name of the lock file.
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
@@ -130,10 +150,10 @@ impl WriterLock {
         self.name.clear();
     }
 
-    fn attempt(dir: &Arc<Dir>, target: &OsStr, share: Share) -> io::Result<Tried> {
+    fn attempt(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Tried> {
         let name = names::for_target(Role::Lock, target);
         for _ in 0..TRIES * TRIES {
-            let (file, is_locked) = match create(dir, &name, share)? {
+            let (file, is_locked) = match create(dir, &name)? {
                 Some(created) => created,
                 None => match open_existing(dir, &name) {
                     // Removed by its last holder between the two attempts to open it.
@@ -149,7 +169,7 @@ impl WriterLock {
                 Err(e) if sys::is_stale(&e) => continue,
                 found => found?,
             };
-            let tried = if is_locked { Ok(Lock::Held) } else { file.try_lock_as(share) };
+            let tried = if is_locked { Ok(Lock::Held) } else { file.try_lock() };
             match tried {
                 Ok(Lock::Held) => {}
                 Err(e) if sys::is_stale(&e) => continue,
@@ -179,17 +199,12 @@ impl WriterLock {
 }
 
 impl RecoveryLock {
-    /// Takes the right to settle what is left of `target` in `dir`; none if a writer or another recovery is
+    /// Takes the right to recover what is left of `target` in `dir`; none if a writer or another recovery is
     /// at work.
     pub(crate) fn try_take(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Option<RecoveryLock>> {
-        let mut recoveries = target.to_owned();
-        // No name has a slash.
-        recoveries.push("/recovery");
-        let Some(_recoveries) = WriterLock::try_take(dir, &recoveries)? else { return Ok(None) };
-        match WriterLock::attempt(dir, target, Share::Shared)? {
-            Tried::Taken(_writers) => Ok(Some(RecoveryLock { _writers, _recoveries })),
-            Tried::Held | Tried::HeldForNow => Ok(None),
-        }
+        let Some(_recoveries) = WriterLock::try_take(dir, &of_recoveries(target))? else { return Ok(None) };
+        let writers = WriterLock::try_take(dir, target)?;
+        Ok(writers.map(|_writers| RecoveryLock { _writers, _recoveries }))
     }
 }
 
@@ -216,16 +231,29 @@ fn asks_in_vain(file: &File) -> io::Result<bool> {
     Ok(is_free)
 }
 
-/// So that everybody who may create a name here can take it over once its holder is dead.
-fn mode_in(dir: &Stat) -> u32 {
-    const BY_GROUP_OR_OTHERS: u32 = 0o022;
-    let is_mine_alone = dir.uid == sys::effective_uid() && dir.mode & BY_GROUP_OR_OTHERS == 0;
-    if is_mine_alone { 0o600 } else { 0o666 }
+/// Is a recovery at work on what is left of this target? Where it can't be told, a writer is.
+fn is_recovering(dir: &Dir, target: &OsStr) -> bool {
+    let name = names::for_target(Role::Lock, &of_recoveries(target));
+    let held = |file: &File| asks_in_vain(file).is_ok_and(|is_free| !is_free);
+    matches!(open_existing(dir, &name), Ok(Some(file)) if held(&file))
 }
 
-/// Creates the lock file; none if there is one. Also, whether it is locked: it is before anybody else can
-/// see it, where that can be done.
-fn create(dir: &Dir, name: &OsStr, share: Share) -> io::Result<Option<(File, bool)>> {
+/// What the recoveries of a target lock first.
+fn of_recoveries(target: &OsStr) -> OsString {
+    let mut recoveries = target.to_owned();
+    // No name has a slash.
+    recoveries.push("/recovery");
+    recoveries
+}
+
+/// So that everybody who may create a name here can take it over once its holder is dead.
+fn mode_in(dir: &Stat) -> u32 {
+    if is_private(dir) { 0o600 } else { 0o666 }
+}
+
+/// Creates the lock file; none if there is one. Also returns whether it is locked: where that can be done, it is locked
+/// before anybody else can see it.
+fn create(dir: &Dir, name: &OsStr) -> io::Result<Option<(File, bool)>> {
     let mode = mode_in(&dir.stat()?);
     let allow = |file: &File| {
         // The umask has nothing to say: it would keep those out who may write here. A mount that refuses it
@@ -235,7 +263,7 @@ fn create(dir: &Dir, name: &OsStr, share: Share) -> io::Result<Option<(File, boo
         }
     };
     if let Some(file) = dir.create_unnamed(mode).unwrap_or(None) {
-        match file.try_lock_as(share)? {
+        match file.try_lock()? {
             Lock::Held => {}
             Lock::Elsewhere | Lock::Unsupported => return Err(io::ErrorKind::Unsupported.into()),
         }
@@ -272,9 +300,11 @@ fn open_existing(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
         Err(e) if sys::is_forbidden(&e) => Ok(None),
         Err(e) => Err(e),
         Ok(file) => {
-            let stat = file.stat()?;
-            let is_lock = stat.kind == Kind::File && stat.nlink <= 1 && stat.size == 0;
-            if is_lock { Ok(Some(file)) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+            if is_lock_file(&file.stat()?) {
+                Ok(Some(file))
+            } else {
+                Err(io::ErrorKind::PermissionDenied.into())
+            }
         }
     }
 }

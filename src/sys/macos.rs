@@ -132,7 +132,7 @@ impl File {
     }
 }
 
-/// What a file system can be trusted with.
+/// The guarantees of the file system that holds an open file.
 pub(crate) fn fs_kind(fd: impl AsFd, _stat: &Stat) -> io::Result<FsKind> {
     /// `MNT_LOCAL` of `sys/mount.h`.
     const LOCAL: u32 = 0x1000;
@@ -140,7 +140,7 @@ pub(crate) fn fs_kind(fd: impl AsFd, _stat: &Stat) -> io::Result<FsKind> {
     Ok(FsKind { memory_backed: false, remote, family: Family::Other })
 }
 
-/// What the file system under a directory is, and whether it is known to exchange names: each is
+/// The kind of file system under a directory, and whether it is known to exchange names: each is
 /// tried.
 pub(super) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
     Ok((fs_kind(dir, &dir.stat()?)?, false))

@@ -42,6 +42,11 @@ impl Dir {
         Ok(super::DirNature::default())
     }
 
+    /// Windows has the opposite flag, and macOS none.
+    pub(crate) fn has_casefold_flag(&self) -> bool {
+        false
+    }
+
     /// There are no such flags.
     pub(crate) fn keep_flags_of(&self, _other: &Dir) -> bool {
         true

@@ -146,13 +146,13 @@ pub(super) fn sync_fd(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
 
 pub(super) use sync_fd as sync_dir_fd;
 
-/// What a file system can be trusted with. Nothing is known of it: a reply may be lost as over a network, and
+/// The guarantees of a file system. Nothing is known of it: a reply may be lost as over a network, and
 /// then only the inode at the target's name proves what happened.
 pub(crate) fn fs_kind(_fd: impl AsFd, _stat: &Stat) -> io::Result<FsKind> {
     Ok(FsKind { memory_backed: false, remote: true, family: Family::Other })
 }
 
-/// What the file system under a directory is, and whether it is known to exchange names: it can't.
+/// The kind of file system under a directory, and whether it is known to exchange names: it can't.
 pub(super) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
     Ok((fs_kind(dir, &dir.stat()?)?, false))
 }

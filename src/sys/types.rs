@@ -10,16 +10,16 @@ pub(crate) enum Kind {
     Dir,
     Symlink,
     /// Windows has no such things in directories.
-    #[cfg_attr(windows, allow(dead_code, reason = "the core asks for it on every platform"))]
+    #[cfg_attr(windows, expect(dead_code, reason = "the core asks for it on every platform"))]
     Other,
 }
 
-/// What a directory is, that a new one in its place might not be.
+/// Properties of a directory that a new one in its place might not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DirNature {
-    /// What is created in it is encrypted (fscrypt).
+    /// Files that are created in it are encrypted (fscrypt).
     pub(crate) is_encrypted: bool,
-    /// What is created in it counts to the quota of its project.
+    /// Files that are created in it count to the quota of its project.
     pub(crate) inherits_project: bool,
     /// The root of a subvolume of btrfs, a snapshot perhaps.
     pub(crate) is_subvolume: bool,
@@ -32,7 +32,7 @@ pub(crate) struct FileId {
     pub(crate) ino: u64,
 }
 
-/// What tells a file from every copy of it, also after a restart.
+/// An identity that tells a file from every copy of it, also after a restart.
 ///
 /// A file system gives the inode number of a deleted file to one of the next, so that a tree restored
 /// over another may have the same numbers again. The time at which a file was created can't be set
@@ -72,7 +72,7 @@ pub(crate) struct Stat {
     pub(crate) is_encrypted: bool,
 }
 
-/// What tells a file from any that is saved at the same name later. A change of mode, owner or links
+/// A fingerprint that tells a file from any that is saved at the same name later. A change of mode, owner or links
 /// doesn't change it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
@@ -146,7 +146,6 @@ pub(crate) enum Lock {
     Held,
     Elsewhere,
     /// The file system has no locks. Never so on Windows, where every one has modes of sharing.
-    #[cfg_attr(windows, allow(dead_code, reason = "the core asks for it on every platform"))]
     Unsupported,
 }
 
@@ -180,7 +179,7 @@ impl Volume {
     }
 }
 
-/// What tells one process from all others that ever had its number.
+/// A mark that tells one process from all others that ever had its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -220,11 +219,19 @@ impl super::File {
     }
 }
 
+/// A lock serves only a recovery: its refusal, by whatever errno, fails nothing, and means that nobody has one.
+pub(crate) fn lock_unless_refused(locked: std::io::Result<Lock>) -> std::io::Result<Lock> {
+    match locked {
+        Err(e) if !crate::sys::is_transient(&e) => Ok(Lock::Unsupported),
+        locked => locked,
+    }
+}
+
 /// The path without links in it.
 pub(crate) fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     loop {
         match std::fs::canonicalize(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if crate::sys::is_interrupted(&e) => {}
             // A volume that can't tell what a path leads to in the end (RAM disks of Windows).
             Err(e) if cfg!(windows) && crate::sys::is_unsupported(&e) => return std::path::absolute(path),
             found => return found,

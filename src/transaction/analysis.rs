@@ -1,4 +1,4 @@
-//! What is to be done about the record of a transaction that a crash left, judged by what is there.
+//! Deciding about the record of a transaction that a crash left, by what is there.
 //!
 //! First each change is judged by itself, by what stands at its target and what is staged for it:
 //!
@@ -36,7 +36,6 @@
 //! | all are `Ready`, `Missing` or `Lost` | `RollBack` |
 //! | else | `Quarantine` |
 
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,9 +46,9 @@ use crate::names::name_of;
 use crate::remnant::trust::{Found, Level, Trust, absent};
 use crate::sys::{self, Dir, File, Fingerprint, Kind, LastingId};
 use crate::transaction::dirs_below::DirCache;
-use crate::transaction::record::{Action, Change, TransactionRecord};
+use crate::transaction::record::{Action, Change, TransactionRecord, distinct};
 
-/// What to do about a record.
+/// The decision about a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecoveryAction {
     /// Carry out what is left of it.
@@ -70,7 +69,7 @@ pub(crate) enum Rest {
     Over(Option<Fingerprint>),
 }
 
-/// What a change has come to.
+/// The progress of one change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     /// To be done, over what is there now.
@@ -86,14 +85,14 @@ enum Status {
     Damaged,
 }
 
-/// What stands at a target.
+/// The file that stands at a target.
 enum Observed {
     NewContent,
     Expected(Option<Fingerprint>),
     Other,
 }
 
-/// What is staged for a target.
+/// The state of the staged file of a target.
 enum Staged {
     Whole,
     Damaged,
@@ -119,7 +118,7 @@ pub(crate) fn analyse(
         Found::Trusted(stage) => Some(stage),
         Found::Untrusted => return Ok((RecoveryAction::Distrust, None)),
     };
-    let dirs = record.dirs.iter().map(PathBuf::as_path).collect();
+    let dirs = distinct(record.dirs.iter().map(PathBuf::as_path));
     let is_copy = !own.is_same(recorded) || is_stage_a_copy(stage.as_ref(), &record)?;
     let mut analysis = Analysis { stage: stage.as_ref(), dirs, is_copy, below: DirCache::new(root) };
     let statuses: io::Result<Vec<Status>> =
@@ -191,7 +190,7 @@ fn is_stage_a_copy(stage: Option<&Dir>, record: &TransactionRecord) -> io::Resul
 struct Analysis<'a> {
     stage: Option<&'a Dir>,
     /// Directories that the record creates.
-    dirs: HashSet<&'a Path>,
+    dirs: Vec<&'a Path>,
     is_copy: bool,
     below: DirCache,
 }
@@ -262,7 +261,7 @@ impl Analysis<'_> {
                 Err(e) if sys::is_gone(&e) => return Ok(false),
                 opened => return opened.map(|_| true),
             }
-            if !self.dirs.contains(dir) {
+            if self.dirs.binary_search(&dir).is_err() {
                 return Ok(false);
             }
         }

@@ -7,7 +7,6 @@
 //! sandbox without the right to, quotas of projects, file systems that are made of several), its content is
 //! copied.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,15 +14,17 @@ use std::sync::Arc;
 
 use crate::atomic::announce::announce;
 use crate::atomic::copy::copy_into;
+use crate::atomic::parent_sync::sync_parent;
 use crate::atomic::staged::TRIES;
 use crate::journal::checksum::checksum;
 use crate::names::{self, Role, name_of};
 use crate::remnant::trust::absent;
+use crate::set::SYNCED_AT_ONCE;
 use crate::set::parallel::in_parallel;
 use crate::sys::{self, Dir};
 use crate::transaction::analysis::Rest;
 use crate::transaction::dirs_below::DirCache;
-use crate::transaction::record::{Action, Change, TransactionRecord};
+use crate::transaction::record::{Action, Change, TransactionRecord, distinct};
 
 /// Carries out a transaction whose writer is at work, durably. Record and staged files are removed by the
 /// caller, after this.
@@ -59,8 +60,8 @@ pub(crate) fn redo(
     let mut steps = Steps { record, stage, below: DirCache::new(root), yields: true };
     let changes = || record.changes.iter().zip(rest);
     let left = changes().filter(|(_, rest)| **rest != Rest::Nothing);
-    let needed: BTreeSet<&Path> = left.flat_map(|(change, _)| change.path.ancestors().skip(1)).collect();
-    for dir in record.dirs.iter().filter(|dir| needed.contains(dir.as_path())) {
+    let needed = distinct(left.flat_map(|(change, _)| change.path.ancestors().skip(1)));
+    for dir in record.dirs.iter().filter(|dir| needed.binary_search(&dir.as_path()).is_ok()) {
         steps.make(dir)?;
     }
     for dir in parents_of(&record.dirs, &record.changes) {
@@ -78,7 +79,7 @@ pub(crate) fn redo(
             continue;
         }
         match steps.apply(change, observed.is_none()) {
-            // It came a moment ago.
+            // Something was saved at this name after the look above. It is later than the record, and stays.
             Err(e) if sys::already_exists(&e) && observed.is_none() => {}
             applied => applied?,
         }
@@ -157,7 +158,7 @@ impl Steps<'_> {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    /// What a crash left in a directory between the two steps of replacing a file, or of trying whether that could
+    /// Forgets what a crash left in a directory between the two steps of replacing a file, or of trying whether that could
     /// be done: another name of a staged file, or of one that is in its place. Nothing else that has its name.
     fn forget_passing(&mut self, dir: &Path) -> io::Result<()> {
         let Some(dir) = absent(self.below.dir(dir))? else { return Ok(()) };
@@ -190,20 +191,18 @@ impl Steps<'_> {
 /// The directories in which an entry may have changed.
 fn parents_of<'a>(dirs: &'a [PathBuf], changes: &'a [Change]) -> Vec<&'a Path> {
     let paths = dirs.iter().chain(changes.iter().map(|change| &change.path));
-    let parents: BTreeSet<&Path> = paths.filter_map(|path| path.parent()).collect();
-    parents.into_iter().collect()
+    distinct(paths.filter_map(|path| path.parent()))
 }
 
 fn sync_all(root: &Arc<Dir>, paths: &[&Path]) -> io::Result<()> {
-    const WINDOW: usize = 64;
     let mut below = DirCache::new(root);
-    for window in paths.chunks(WINDOW) {
+    for window in paths.chunks(SYNCED_AT_ONCE) {
         let mut dirs = Vec::with_capacity(window.len());
         for path in window {
             // Nothing in a directory that is gone needs to be durable.
             dirs.extend(absent(below.dir(path))?);
         }
-        in_parallel(&dirs, |dir| dir.sync().map(|_| ())).map_err(|(_, e)| e)?;
+        in_parallel(&dirs, |dir| sync_parent(dir).map(|_| ())).map_err(|(_, e)| e)?;
     }
     Ok(())
 }

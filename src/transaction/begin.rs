@@ -10,7 +10,6 @@ use crate::failing;
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::report::RecoveryReport;
-use crate::set::options::SetOptions;
 use crate::set::writer_lock::WriterLock;
 use crate::sys::{self, Dir};
 use crate::transaction::Transaction;
@@ -42,8 +41,7 @@ impl TransactionOptions {
         let root = Arc::new(self.set.open_dir(path).map_err(open)?);
         let stat = root.stat().map_err(open)?;
         let kind = sys::fs_kind(&*root, &stat).map_err(open)?;
-        let SetOptions { lock_timeout, cancel, .. } = &self.set;
-        let lock = WriterLock::take(&root, OsStr::new(""), path, *lock_timeout, cancel.as_ref())?;
+        let lock = WriterLock::take_for_set(&root, OsStr::new(""), &self.set.patience(path))?;
         recover_pending(path, &root)?;
         let how = self.set.sync_request().resolve_for_record(&root, kind, &stat);
         Ok(Transaction::new(path, root, (stat, kind), how, self, lock))

@@ -85,7 +85,7 @@ impl Transaction {
     }
 }
 
-/// What stands there can't be replaced, or removed.
+/// Refuses to replace or remove what can't be.
 fn refuse_existing(existing: Stat, parent: &Stat, path: &Path, removes: bool) -> Result<()> {
     const STICKY: u32 = 0o1000;
     let refuse = |kind, operation| Err(Error::new(kind, operation, path));

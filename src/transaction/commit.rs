@@ -1,13 +1,12 @@
 //! From staged to decided to applied.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::content::ContentWriter;
-use crate::atomic::outcome::{Outcome, outcome_of_link};
-use crate::atomic::parent_sync::sync_parent;
+use crate::atomic::outcome::{Outcome, outcome_of_link, outcome_of_removal};
+use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::atomic::staged::{StagedName, create_named_in};
 use crate::cancel::CancelToken;
 use crate::error::{Error, Result, TargetState};
@@ -24,7 +23,7 @@ use crate::set::unchanged::same_file;
 use crate::sys::{self, Dir, File};
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::entry::Entry;
-use crate::transaction::record::{Action, Change, TransactionRecord};
+use crate::transaction::record::{Action, Change, TransactionRecord, distinct};
 use crate::transaction::{Transaction, apply};
 
 const SYNC_RECORD: &str = "sync the record of the transaction in";
@@ -53,11 +52,11 @@ impl Transaction {
         };
         refuse_if_detached(&self.root, &self.place, &self.path)
             .map_err(|e| e.with_target(TargetState::Unknown))?;
-        let reached = if synced && unchanged_synced { Durability::Full } else { Durability::Data };
+        let reached = reached(Durability::Full, synced && unchanged_synced);
         Ok(self.kind.cap_durability(reached))
     }
 
-    /// What need not be published is made durable where it stands.
+    /// Finds the files that need not be published; they are made durable where they stand.
     fn find_unchanged(&mut self) -> Result<()> {
         let Some(stage) = &self.stage else { return Ok(()) };
         let mut collected = lock(&self.collector);
@@ -84,10 +83,9 @@ impl Transaction {
     /// The names of what need not be published, where no change has its directory synced anyway.
     fn sync_unchanged(&self, plan: &TransactionRecord) -> Result<bool> {
         let unchanged = self.entries.iter().filter(|(_, entry)| entry.is_unchanged);
-        let mut parents: BTreeSet<&Path> = unchanged.filter_map(|(rel, _)| rel.parent()).collect();
-        let changed: BTreeSet<&Path> =
-            plan.changes.iter().filter_map(|change| change.path.parent()).collect();
-        parents.retain(|parent| !changed.contains(parent));
+        let mut parents = distinct(unchanged.filter_map(|(rel, _)| rel.parent()));
+        let changed = distinct(plan.changes.iter().filter_map(|change| change.path.parent()));
+        parents.retain(|parent| changed.binary_search(parent).is_err());
         let mut below = DirCache::new(&self.root);
         let mut synced = true;
         for parent in parents {
@@ -97,7 +95,7 @@ impl Transaction {
         Ok(synced)
     }
 
-    /// What is to be done, looked at once more: from here on nothing may be refused.
+    /// The changes to make, each looked at once more: from here on nothing may be refused.
     fn plan(&mut self) -> Result<TransactionRecord> {
         let mut changes = Vec::with_capacity(self.entries.len());
         let mut below = DirCache::new(&self.root);
@@ -116,9 +114,9 @@ impl Transaction {
             changes.push(Change { path: rel.clone(), before, action });
         }
         let changed = self.entries.values().filter(|entry| !entry.is_unchanged);
-        let dirs: BTreeSet<&PathBuf> = changed.flat_map(|entry| &entry.missing).collect();
+        let dirs = distinct(changed.flat_map(|entry| &entry.missing).map(PathBuf::as_path));
         let stage = self.stage.as_ref().map(|stage| stage.name().to_owned()).unwrap_or_default();
-        let dirs = dirs.into_iter().cloned().collect();
+        let dirs = dirs.into_iter().map(Path::to_owned).collect();
         Ok(TransactionRecord { stage, passing: names::fresh(Role::Passing), dirs, changes })
     }
 
@@ -152,7 +150,7 @@ impl Transaction {
             staged.map(|(stage, number)| stage.dir().open_file(&name_of(number))).transpose()
         };
         let path_of = |tag: usize| path.join(&tags[tag]);
-        if lock(&self.collector).finish(record_follows, path_of, open)? {
+        if lock(&self.collector).finish(record_follows, &path_of, &open)? {
             self.how = GroupSync::SyncFs;
         }
         if self.how != GroupSync::SyncFs {
@@ -177,7 +175,7 @@ impl Transaction {
         let dir = parent.map_err(|e| Error::io("open the directory of", &path, e))?;
         let name = change.path.file_name().unwrap_or_default();
         let remote = self.kind.remote;
-        // Until the change is durable: see `Target::_held`.
+        // Until the change is durable: see `Target::unpin_unless_needed`.
         let _held = dir.pin(name);
         let (outcome, error) = match (&change.action, &mut self.stage) {
             (Action::Put { number, .. }, Some(stage)) => {
@@ -195,7 +193,7 @@ impl Transaction {
         };
         if let (Outcome::NotDone | Outcome::Unknown, Some(e)) = (outcome, error) {
             let error = match change.action {
-                Action::Put { .. } => Error::publish(&path, (&dir, name), e),
+                Action::Put { .. } => Error::refused(Error::PUBLISH, &path, (&dir, name), e),
                 Action::Remove => Error::io("remove", &path, e),
             };
             let is_unknown = outcome == Outcome::Unknown;
@@ -249,21 +247,29 @@ impl Transaction {
 
     /// Writes the record, complete and durable, and gives it its name.
     fn decide(&mut self, plan: &TransactionRecord) -> Result<OsString> {
-        match self.decide_by(plan, true) {
-            Err(e)
-                if e.target() == TargetState::Unchanged && e.io_error().is_some_and(sys::is_link_refused) =>
-            {
-                self.decide_by(plan, false)
-            }
-            decided => decided,
+        let path = self.path.clone();
+        let write = |e| Error::io("write the record of the transaction in", &path, e);
+        let unnamed = match self.root.create_unnamed(0o600) {
+            Err(e) if sys::is_link_refused(&e) => None,
+            created => created.map_err(write)?,
+        };
+        let decided = match unnamed {
+            None => None,
+            unnamed => self.decide_by(plan, unnamed)?,
+        };
+        // By a name that it has from the start, where the link is refused.
+        match decided.map_or_else(|| self.decide_by(plan, None), |decided| Ok(Some(decided)))? {
+            Some(decided) => Ok(decided),
+            None => Err(write(io::ErrorKind::Unsupported.into())),
         }
     }
 
-    fn decide_by(&mut self, plan: &TransactionRecord, may_be_unnamed: bool) -> Result<OsString> {
+    /// None if an unnamed record was not allowed to have a name. Only that is tried in another way: an error of what comes
+    /// before is one of the transaction, whatever its errno.
+    fn decide_by(&mut self, plan: &TransactionRecord, unnamed: Option<File>) -> Result<Option<OsString>> {
         let path = self.path.clone();
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let journal = names::fresh(Role::Journal);
-        let unnamed = if may_be_unnamed { self.root.create_unnamed(0o600).map_err(write)? } else { None };
         let (name, file) = match unnamed {
             Some(file) => (None, file),
             None => create_named_in(&self.root, 0o600).map(|(name, file, _)| (name, file)).map_err(write)?,
@@ -276,16 +282,17 @@ impl Transaction {
             None => file.link_as(&self.root, &journal),
         };
         let outcome = outcome_of_link(&named, &file, (&self.root, &journal), self.kind.remote);
+        let is_link_refused = name.is_none() && named.as_ref().is_err_and(sys::is_link_refused);
         let error = write(named.err().unwrap_or_else(|| io::ErrorKind::Other.into()));
         if outcome == Outcome::NotDone {
             self.keep(false);
-            return Err(error);
+            return if is_link_refused { Ok(None) } else { Err(error) };
         }
         // It is not to be removed as a staged file any more.
         name.into_iter().for_each(StagedName::keep);
         match outcome {
             Outcome::Unknown => Err(error.with_target(TargetState::Unknown)),
-            _ => Ok(journal),
+            _ => Ok(Some(journal)),
         }
     }
 
@@ -339,17 +346,11 @@ fn remove_staged(stage: StagingDir, plan: &TransactionRecord) -> io::Result<()> 
     stage.remove()
 }
 
-/// Removes a name, and finds out what an unclear error means.
+/// Removes a name that may be gone.
 fn remove(dir: &Dir, name: &std::ffi::OsStr, remote: bool) -> (Outcome, Option<io::Error>) {
-    let Err(e) = dir.unlink(name) else { return (Outcome::Done, None) };
-    if sys::is_not_found(&e) {
-        return (Outcome::Done, None);
-    }
-    let outcome = match dir.stat_at(name) {
-        _ if sys::is_not_done(&e, remote) => Outcome::NotDone,
-        Ok(_) if !remote => Outcome::NotDone,
-        Err(gone) if sys::is_not_found(&gone) => Outcome::Done,
-        _ => Outcome::Unknown,
+    let removed = match dir.unlink(name) {
+        Err(e) if sys::is_not_found(&e) => Ok(()),
+        removed => removed,
     };
-    (outcome, Some(e))
+    (outcome_of_removal(&removed, (dir, name), remote), removed.err())
 }

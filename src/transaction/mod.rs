@@ -29,6 +29,7 @@ use crate::names::{Role, name_of};
 use crate::options::WriteOptions;
 use crate::options::durability::Committed;
 use crate::set::collector::{Collected, Collector, lock};
+use crate::set::spelling::{Comparison, Spellings};
 use crate::set::staged_file::StagedFile;
 use crate::set::staging_dir::StagingDir;
 use crate::set::sync_request::GroupSync;
@@ -88,19 +89,21 @@ use crate::transaction::options::TransactionOptions;
 pub struct Transaction {
     /// As the caller gave it, for messages.
     path: PathBuf,
-    /// The same path, made absolute: whatever the current directory is by then.
+    /// The root's absolute path, which holds whatever the current directory is by then.
     place: PathBuf,
     root: Arc<Dir>,
     stat: Stat,
     kind: FsKind,
     how: GroupSync,
-    /// Those of files that the caller gives.
+    /// How the files that the caller gives are written.
     options: WriteOptions,
-    /// Those of records.
+    /// How the record is written.
     of_the_rest: WriteOptions,
     entries: BTreeMap<PathBuf, Entry>,
-    /// Paths that were changed, by what may be the same on a file system that folds case.
-    spellings: HashMap<String, Vec<PathBuf>>,
+    /// The paths that were changed.
+    spellings: Spellings,
+    /// How directories with changed entries compare names, as far as they were asked.
+    comparisons: HashMap<PathBuf, Comparison>,
     /// The target of each staged file, in the order of staging.
     tags: Vec<PathBuf>,
     /// How many changes there were.
@@ -156,7 +159,8 @@ impl Transaction {
             options: options.set.of_files(),
             of_the_rest: options.set.of_the_rest(),
             entries: BTreeMap::new(),
-            spellings: HashMap::new(),
+            spellings: Spellings::default(),
+            comparisons: HashMap::new(),
             tags: Vec::new(),
             changes: 0,
             collector: Collected::with_content_ids(),
@@ -243,7 +247,7 @@ impl Transaction {
         let existing = site.existing.filter(|old| old.stat.kind == Kind::File);
         let mode = creation_mode_of(existing.as_ref(), &self.options);
         let path = self.path.join(rel);
-        self.forget_other_spellings(rel)?;
+        let others = self.other_spellings(rel, &site.parent)?;
         refuse_hard_links(existing.as_ref(), &self.options, 0, &path)?;
         let created = self.stage_file(&site.parent, mode);
         let (number, file) = created.map_err(|e| Error::io("create a file to be put at", &path, e))?;
@@ -258,6 +262,7 @@ impl Transaction {
         let mut file = StagedFile::new(stream, existing, &self.options, self.how, tag, &self.collector);
         compare_with.into_iter().for_each(|target| file.compare_with(target));
         self.tags.push(rel.to_owned());
+        self.forget_all(&others);
         self.set(rel, Some(number), tag, site.missing);
         Ok(file)
     }
@@ -282,7 +287,8 @@ impl Transaction {
     pub fn remove(&mut self, rel: impl AsRef<Path>) -> Result<()> {
         let rel = rel.as_ref();
         let site = self.site(rel, true)?;
-        let was_planned = self.forget_other_spellings(rel)?;
+        let others = self.other_spellings(rel, &site.parent)?;
+        let was_planned = self.forget_all(&others);
         if site.existing.is_some() {
             self.set(rel, None, 0, Vec::new());
             return Ok(());
@@ -328,7 +334,7 @@ impl Transaction {
                 let state =
                     |entry: &Entry| if entry.is_unchanged { TargetState::Unchanged } else { e.target() };
                 let mut entries: Vec<_> = self.entries.iter().collect();
-                entries.sort_by_key(|(_, entry)| entry.order);
+                entries.sort_unstable_by_key(|(_, entry)| entry.order);
                 let files = entries.iter().map(|(rel, entry)| (self.path.join(rel), state(entry))).collect();
                 Err(e.with_files(files))
             }
@@ -360,8 +366,14 @@ impl Transaction {
     fn set(&mut self, rel: &Path, put: Option<u64>, tag: usize, missing: Vec<PathBuf>) {
         self.forget(rel);
         self.changes += 1;
+        self.spellings.add(rel);
         let entry = Entry { put, tag, missing, is_unchanged: false, order: self.changes };
         self.entries.insert(rel.to_owned(), entry);
+    }
+
+    /// Takes back what was planned for these paths. False if there was nothing.
+    fn forget_all(&mut self, paths: &[PathBuf]) -> bool {
+        paths.iter().filter(|path| self.forget(path)).count() > 0
     }
 
     /// Takes back what was planned for a path. False if there was nothing.

@@ -1,4 +1,4 @@
-//! What a transaction will change, as its journal record has it.
+//! The changes of a transaction, as its journal record has them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(crate) struct TransactionRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) path: PathBuf,
-    /// What stood there when the transaction was decided. Anything else was saved later.
+    /// The file that stood there when the transaction was decided. Any other one was saved later.
     pub(crate) before: Option<Fingerprint>,
     pub(crate) action: Action,
 }
@@ -37,6 +37,14 @@ pub(crate) struct Change {
 pub(crate) enum Action {
     Put { number: u64, content: ContentId },
     Remove,
+}
+
+/// Each of these paths once, a directory before what is in it.
+pub(crate) fn distinct<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<&'a Path> {
+    let mut paths: Vec<&Path> = paths.collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
 }
 
 impl TransactionRecord {
@@ -71,8 +79,8 @@ impl TransactionRecord {
         record.finish(own)
     }
 
-    /// Also the file that it was written to. Every path is checked, so that nothing outside the
-    /// root is ever meant.
+    /// The record in these bytes, and the file that it was written to. Every path is checked, so that a record never
+    /// leads out of the root.
     pub(crate) fn decode(record: &[u8]) -> Result<(TransactionRecord, LastingId), Unusable> {
         let mut record = Reader::open(KIND, record)?;
         let mut found =

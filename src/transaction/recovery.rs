@@ -1,4 +1,4 @@
-//! What a recovery makes of the transactions that it finds in a directory.
+//! Recovery of the transactions that are found in a directory.
 //!
 //! [`analysis`](crate::transaction::analysis) says what is to be done about a record, [`apply`] does it; here
 //! is who may do it, in which order, and what is reported. The record is removed first and its stage
@@ -24,7 +24,7 @@ use crate::transaction::analysis::{RecoveryAction, Rest, analyse};
 use crate::transaction::apply;
 use crate::transaction::record::TransactionRecord;
 
-/// Settles transactions of dead writers. `journals` and `staged` are what the directory has. After an
+/// Completes or rolls back transactions of dead writers. `journals` and `staged` are what the directory has. After an
 /// error `settled` has what was done before it.
 pub(crate) fn recover_transactions(
     root: &Arc<Dir>,
@@ -43,7 +43,7 @@ pub(crate) fn recover_transactions(
         return if held { in_use(settled) } else { recover_locked(root, journals, staged, policy, settled) };
     }
     if WriterLock::is_held(root, OsStr::new(""))? {
-        // Looked at first, so that a writer at work is not asked for its lock.
+        // Looked at first, so that no lock file is made beside a writer at work.
         return in_use(settled);
     }
     let lock = match RecoveryLock::try_take(root, OsStr::new("")) {
@@ -74,7 +74,7 @@ pub(crate) fn list(root: &Dir) -> io::Result<(Vec<OsString>, Vec<OsString>)> {
     Ok((journals, staged))
 }
 
-/// Settles transactions of dead writers, for a caller that is the only writer.
+/// Completes or rolls back transactions of dead writers, for a caller that is the only writer.
 pub(crate) fn recover_locked(
     root: &Arc<Dir>,
     journals: &[OsString],
@@ -98,7 +98,7 @@ pub(crate) fn recover_locked(
     if recovery.dirty {
         // Not before the record's removal is durable can its targets be changed freely: a record that
         // comes back would be carried out again.
-        root.sync()?;
+        sync_parent(root)?;
     }
     done
 }
@@ -114,7 +114,7 @@ struct TransactionRecovery<'a> {
     distrusts: bool,
     /// A record was removed or moved, or what is left of one whose removal may not be durable.
     dirty: bool,
-    /// They went with their records.
+    /// The private directories of records that were found. Each goes with its record, and is no orphan.
     settled_stages: HashSet<OsString>,
 }
 

@@ -1,4 +1,4 @@
-//! What could be refused after the commit point is tried before it.
+//! Changes that could be refused after the commit point are tried before it.
 //!
 //! A name that the file system doesn't take (`12:30.md` where Windows is to read it), a directory in which nothing may be
 //! created, or from or to which nothing may be moved, would keep the root from being used for ever: the record says
@@ -10,7 +10,7 @@
 //! before: a new directory would be seen, and a file with a name of ours needs a descriptor that holds its lock, of
 //! which a set may have 128. So there must be room for the copies now: a full disk is told while nothing has changed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -21,9 +21,9 @@ use crate::names::name_of;
 use crate::sys::{self, Dir};
 use crate::transaction::Transaction;
 use crate::transaction::dirs_below::DirCache;
-use crate::transaction::record::{Action, TransactionRecord};
+use crate::transaction::record::{Action, TransactionRecord, distinct};
 
-/// What a copy takes at least: blocks are given away as a whole.
+/// The least room that a copy takes: blocks are given away as a whole.
 const BLOCK: u64 = 4096;
 
 impl Transaction {
@@ -35,8 +35,8 @@ impl Transaction {
             let tried = stage.mkdir(name, 0o700).and_then(|()| stage.rmdir(name));
             self.passed(rel, unless_taken(tried))?;
         }
-        let made: HashSet<&Path> = record.dirs.iter().map(|dir| dir.as_path()).collect();
-        let mut crosses: BTreeMap<&Path, bool> = BTreeMap::new();
+        let made = distinct(record.dirs.iter().map(|dir| dir.as_path()));
+        let mut crosses: HashMap<&Path, bool> = HashMap::new();
         let mut copied = 0_u64;
         let mut below = DirCache::new(&self.root);
         for change in &record.changes {
@@ -48,7 +48,7 @@ impl Transaction {
             }
             let parent = change.path.parent().unwrap_or(Path::new(""));
             // One that is yet to be made is like the one that it is made in, which is tried in its place.
-            let nearest = parent.ancestors().find(|dir| !made.contains(dir));
+            let nearest = parent.ancestors().find(|dir| made.binary_search(dir).is_err());
             let nearest = nearest.unwrap_or(Path::new(""));
             let crosses = match crosses.get(nearest) {
                 Some(known) => *known,

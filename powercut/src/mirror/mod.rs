@@ -71,9 +71,37 @@ pub struct Task {
     at: PathBuf,
     #[arg(long)]
     refuse: Vec<Refusal>,
+    #[command(flatten)]
+    folding: Folding,
+}
+
+/// How names are compared.
+#[derive(Clone, Debug, clap::Args)]
+struct Folding {
     /// Names that differ in case only are one.
     #[arg(long)]
     fold: bool,
+    /// Composed and decomposed letters (one of them, for tests) are one.
+    #[arg(long)]
+    compose: bool,
+    /// Only below directories of this name.
+    #[arg(long)]
+    below: Option<String>,
+}
+
+impl Folding {
+    fn key(&self, name: &OsStr) -> String {
+        let name = name.to_string_lossy();
+        // As in the full case folding of Unicode, one letter may become two.
+        let name =
+            if self.fold { name.to_lowercase().to_uppercase().to_lowercase() } else { name.into_owned() };
+        if self.compose { name.replace("e\u{301}", "\u{e9}") } else { name }
+    }
+
+    fn is_here(&self, dir: &Path) -> bool {
+        let is_below = |name: &String| dir.iter().any(|part| part == name.as_str());
+        (self.fold || self.compose) && self.below.as_ref().is_none_or(is_below)
+    }
 }
 
 /// Mounts, says so, and serves until it is unmounted or killed.
@@ -84,7 +112,7 @@ pub fn run(task: &Task) -> io::Result<()> {
         fuse.as_raw_fd()
     );
     let options = CString::new(options)?;
-    let mut mirror = Mirror::new(&task.backing, &task.refuse, task.fold)?;
+    let mut mirror = Mirror::new(&task.backing, &task.refuse, task.folding.clone())?;
     mount("mirror", &task.at, "fuse.mirror", MountFlags::NODEV | MountFlags::NOSUID, &*options)?;
     println!("mounted");
     mirror.serve(fuse.as_fd())
@@ -104,7 +132,7 @@ pub struct Mirror {
     by_key: HashMap<(u64, u64), u64>,
     next_node: u64,
     refusals: HashMap<Lack, Errno>,
-    folds: bool,
+    folding: Folding,
     pub(crate) open: HashMap<u64, OwnedFd>,
     pub(crate) listings: HashMap<u64, Vec<u8>>,
     next_handle: u64,
@@ -113,7 +141,7 @@ pub struct Mirror {
 pub(crate) type Answer = Result<Option<Vec<u8>>, Errno>;
 
 impl Mirror {
-    fn new(backing: &Path, refusals: &[Refusal], folds: bool) -> io::Result<Mirror> {
+    fn new(backing: &Path, refusals: &[Refusal], folding: Folding) -> io::Result<Mirror> {
         let root = rfs::open(backing, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let node = Node { fd: root, lookups: 1, key: (0, 0) };
         // The umask of the asker has been applied.
@@ -122,7 +150,7 @@ impl Mirror {
             nodes: HashMap::from([(ROOT, node)]),
             by_key: HashMap::new(),
             next_node: ROOT + 1,
-            folds,
+            folding,
             refusals: refusals.iter().map(|refusal| (refusal.lack, refusal.errno)).collect(),
             open: HashMap::new(),
             listings: HashMap::new(),
@@ -180,14 +208,16 @@ impl Mirror {
         self.enter(fd)
     }
 
-    /// The name as the directory has it, where case makes no difference; the given one if it is new.
+    /// The name as the directory has it, where names are folded; the given one if it is new.
     pub(crate) fn as_stored<'n>(&self, parent: u64, name: &'n OsStr) -> Result<Cow<'n, OsStr>, Errno> {
-        if self.folds {
-            let wanted = name.to_string_lossy().to_lowercase();
-            let dir = rfs::open(self.path(parent)?, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let path = self.path(parent)?;
+        let is_folded = || std::fs::read_link(&path).is_ok_and(|dir| self.folding.is_here(&dir));
+        if is_folded() {
+            let wanted = self.folding.key(name);
+            let dir = rfs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             for entry in rfs::Dir::read_from(dir)? {
                 let stored = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-                if stored.to_string_lossy().to_lowercase() == wanted {
+                if self.folding.key(&stored) == wanted {
                     return Ok(Cow::Owned(stored));
                 }
             }

@@ -27,7 +27,7 @@ impl File {
     }
 }
 
-/// What a file system can be trusted with.
+/// The guarantees of the file system that holds an open file.
 pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
     #[cfg(feature = "crash_testing")]
     if let Some(assumed) = crate::sys::recorder::assumed_fs_kind() {
@@ -41,7 +41,7 @@ pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
     }
 }
 
-/// What can't be told counts as bad. A file system on a block device of its own is on a disk.
+/// The guarantees of a file system that can't be asked: the worst. One on a block device of its own is on a disk.
 fn untold_kind(stat: &Stat) -> FsKind {
     let is_disk = is_on_a_disk(stat);
     FsKind { memory_backed: !is_disk, remote: !is_disk, family: Family::Other }
@@ -108,7 +108,7 @@ pub(crate) fn holds_dirs_by_their_locks(dir: &Dir) -> bool {
     shares_locks_of_dirs(dir)
 }
 
-/// What the file system under a directory is, and whether it is known to exchange names.
+/// The kind of file system under a directory, and whether it is known to exchange names.
 pub(in crate::sys) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
     let magic = magic_of(dir)?;
     Ok((fs_kind_of(magic), is_known_to_exchange(magic)))

@@ -1,21 +1,24 @@
-//! What belongs to a directory's inode, beside mode, owner and attributes.
+//! The properties of a directory's inode beside mode, owner and attributes.
 
 use std::io;
 
 use rustix::fs::{self, AtFlags, IFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 
 use crate::sys::unix::retry;
 use crate::sys::{Dir, DirNature, Family, fs_kind};
 
-/// What the entries of a directory inherit from it and anybody may set: no copying on write and compression
+/// The flags that entries of a directory inherit from it and anybody may set: no copying on write and compression
 /// (btrfs), and names without regard to case (`FS_CASEFOLD_FL`, for which rustix has no name).
-const KEPT: IFlags = IFlags::NOCOW.union(IFlags::COMPRESSED).union(IFlags::from_bits_retain(0x4000_0000));
+const KEPT: IFlags = IFlags::NOCOW.union(IFlags::COMPRESSED).union(CASEFOLD);
+
+const CASEFOLD: IFlags = IFlags::from_bits_retain(0x4000_0000);
 
 /// `BTRFS_FIRST_FREE_OBJECTID`: the root of each subvolume has this number, and nothing else has.
 const SUBVOLUME_ROOT: u64 = 256;
 
 impl Dir {
-    /// What can't be told counts as absent: a file system without such flags refuses the question.
+    /// Reads these properties. One that can't be read counts as absent: a file system without such flags refuses the question.
     pub(crate) fn nature(&self) -> io::Result<DirNature> {
         let stat = self.stat()?;
         let asked = retry(|| fs::statx(self, c"", AtFlags::EMPTY_PATH, StatxFlags::TYPE));
@@ -34,6 +37,13 @@ impl Dir {
         let (wanted, present) = (other.flags().intersection(KEPT), self.flags());
         // The recorder has no word for it: no crash test has such directories.
         present.contains(wanted) || retry(|| fs::ioctl_setflags(self, present.union(wanted))).is_ok()
+    }
+
+    /// Does this directory compare names without regard to case, whatever others of its file system do? One that may not
+    /// be read doesn't tell (`EBADF`).
+    pub(crate) fn has_casefold_flag(&self) -> bool {
+        retry(|| fs::ioctl_getflags(self))
+            .map_or_else(|e| Errno::from_io_error(&e) == Some(Errno::BADF), |flags| flags.contains(CASEFOLD))
     }
 
     fn flags(&self) -> IFlags {

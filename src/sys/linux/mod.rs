@@ -30,7 +30,7 @@ pub(super) use file_system::look_at_volume;
 pub(crate) use file_system::{fs_kind, holds_dirs_by_their_locks, shares_locks_of_dirs};
 pub(crate) use journaling::*;
 pub(crate) use stat::*;
-pub(super) use unnamed::create_unnamed;
+pub(super) use unnamed::{create_unnamed, proc_path};
 pub(crate) use unnamed::{is_known_to_refuse_links, remember_refused_link};
 
 impl Dir {

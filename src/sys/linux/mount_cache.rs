@@ -1,4 +1,4 @@
-//! What is known of mounts, and for how long it can be relied on.
+//! Facts about mounts, remembered for as long as they can be relied on.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard};

@@ -5,22 +5,24 @@
 //! in the namespace, and in a container that may be the user `nobody`.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 
-use rustix::fs::{self, Mode, OFlags};
+use rustix::fs::{self, OFlags};
 
 use super::retry;
+use crate::sys::unix::open_at;
 use crate::sys::{Dir, File, OwnerNames, Stat};
 
 /// The default of `/proc/sys/kernel/overflowuid`, and of `overflowgid`.
 const OVERFLOW: u32 = 65534;
 
-/// What `/proc/self/uid_map` holds where every number stands for itself: in the first namespace.
+/// The content of `/proc/self/uid_map` where every number stands for itself: in the first namespace.
 const ALL: [&str; 3] = ["0", "0", "4294967295"];
 
 impl Dir {
     pub(super) fn owner_names_of(&self, name: &OsStr, stat: &Stat) -> OwnerNames {
         let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        names(stat, || retry(|| fs::openat(self, name, flags, Mode::empty())).is_ok())
+        names(stat, || open_at(self.as_fd(), name, flags).is_ok())
     }
 }
 

@@ -5,12 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{self, AtFlags, OFlags, StatxAttributes, StatxFlags};
 
 use super::file_system::fs_kind;
 use super::unnamed::proc_path;
 use crate::sys::unix::xattr::{read_acl, read_all, read_names};
-use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, retry};
+use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, open_at, retry};
 use crate::sys::{Dir, File, FileId, Fingerprint, Kind, LastingId, OwnerNames, Stat, TargetMeta, Xattrs};
 
 /// `STATX_MNT_ID_UNIQUE`, Linux 6.8: a mount id that is never used again.
@@ -166,7 +166,7 @@ fn from_stat(found: &fs::Stat) -> Stat {
 }
 
 impl Dir {
-    /// What stands at a name now: a network file system may remember for seconds what it was.
+    /// Asks what stands at a name now: a network file system may remember for seconds what it was.
     pub(crate) fn stat_now(&self, name: &OsStr) -> io::Result<Stat> {
         unless_stale(|| stat_path(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW | FORCE_SYNC))
     }
@@ -187,7 +187,7 @@ impl Dir {
 
     fn lookup_once(&self, name: &OsStr, with_xattrs: bool) -> io::Result<(TargetMeta, Option<File>)> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = retry(|| fs::openat(self, name, flags, Mode::empty()))?;
+        let fd = open_at(self.as_fd(), name, flags)?;
         // What a network file system remembers may be seconds old: the mode that the new file is to keep, or the
         // number of links.
         let mut stat = stat_path(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH | FORCE_SYNC)?;
@@ -204,16 +204,16 @@ impl Dir {
     /// Opens what is at the name, which keeps its blocks as long as the descriptor is open.
     pub(crate) fn pin(&self, name: &OsStr) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        retry(|| fs::openat(self, name, flags, Mode::empty())).ok()
+        open_at(self.as_fd(), name, flags).ok()
     }
 
     /// The attributes of a file, and whether these are all.
     fn xattrs_at(&self, fd: &OwnedFd, name: &OsStr, stat: &Stat) -> io::Result<(Xattrs, bool)> {
         let by_proc = proc_path(fd.as_fd());
-        match read_names(|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
-            Ok(names) => read_all(names, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
+        match read_names(&|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
+            Ok(names) => read_all(names, &|name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
             Err(e) if is_not_found(&e) => self.xattrs_without_proc(name, stat.id),
-            Err(e) => read_acl(&e, |name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
+            Err(e) => read_acl(&e, &|name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
         }
     }
 

@@ -49,7 +49,8 @@ impl File {
 /// A link by descriptor was refused, and one by `/proc` was not: so it will be the next time.
 static LINKS_BY_PROC: AtomicBool = AtomicBool::new(false);
 
-pub(super) fn proc_path(fd: BorrowedFd<'_>) -> CString {
+/// A path that leads to what a descriptor is of.
+pub(in crate::sys) fn proc_path(fd: BorrowedFd<'_>) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }
 

@@ -1,6 +1,5 @@
 //! Write-back that is started or waited for by `sync_file_range`, which no safe crate offers: the
 //! crate's one piece of unsafe code.
-#![allow(unsafe_code, reason = "no safe crate offers the call")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,6 +12,7 @@ use crate::sys::unix::no_write_out;
 /// Starts writing a range of dirty pages to the device; with `wait`, also waits for it. It
 /// makes nothing durable: no metadata is written and no device cache is flushed.
 #[cfg(not(target_os = "android"))]
+#[expect(unsafe_code, reason = "no safe crate offers the call")]
 fn write_out(fd: BorrowedFd<'_>, offset: u64, len: u64, wait: bool) -> io::Result<()> {
     use std::ffi::{c_int, c_uint};
     use std::os::fd::AsRawFd;

@@ -60,7 +60,7 @@ pub enum Fault {
     },
 }
 
-/// What is to happen to one operation.
+/// The fault that one operation meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Perform,

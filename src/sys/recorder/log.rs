@@ -19,7 +19,7 @@ pub(crate) struct Access {
     pub(crate) gid: u32,
 }
 
-/// What a new inode has from the start; attributes come from the directory's default ACL.
+/// The metadata that a new inode has from the start; attributes come from the directory's default ACL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Birth {
     pub(crate) access: Access,

@@ -68,7 +68,7 @@ pub(crate) fn perform<'a, T: Outcome>(
     }
 }
 
-/// What the file system under a session counts as.
+/// The kind of file system that a session pretends to run on.
 pub(crate) fn assumed_fs_kind() -> Option<FsKind> {
     Some(current()?.setup().fs)
 }

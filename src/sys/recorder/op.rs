@@ -7,7 +7,7 @@ use crate::sys::{Dir, File};
 
 /// One state-changing call, as the `sys` door is about to make it.
 #[derive(Debug)]
-#[allow(dead_code, reason = "what was asked for; the model reads back what came of it")]
+#[expect(dead_code, reason = "what was asked for; the model reads back what came of it")]
 pub(crate) enum Op<'a> {
     CreateUnnamed {
         dir: &'a Dir,
@@ -136,7 +136,7 @@ pub(crate) enum Op<'a> {
     },
 }
 
-/// What calls return, as far as the recorder must know it.
+/// The results of calls, as far as the recorder must know them.
 pub(crate) trait Outcome: Sized {
     /// The file that was created.
     fn created(&self) -> Option<&OwnedFd> {

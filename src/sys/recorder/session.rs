@@ -39,7 +39,7 @@ struct State {
     nodes: HashMap<FileId, Node>,
     next: Node,
     log: Vec<Event>,
-    /// What was done to files that the session does not know.
+    /// Operations on files that the session does not know.
     outside: Vec<String>,
     /// Their syncs do nothing any more.
     lying: HashSet<Node>,
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// What tells this inode from all others of the recording, on every disk that a crash leaves.
+    /// The number that tells this inode from all others of the recording, on every disk that a crash leaves.
     pub(crate) fn lasting_ino(&self, id: FileId) -> u64 {
         self.lock().nodes.get(&id).map_or(u64::MAX, |&node| node as u64)
     }

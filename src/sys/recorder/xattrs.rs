@@ -17,12 +17,12 @@ fn is_tracked(name: &CStr) -> bool {
 }
 
 pub(crate) fn xattrs_of(path: &Path) -> io::Result<Xattrs> {
-    let names = read_names(|buffer| fs::llistxattr(path, buffer));
+    let names = read_names(&|buffer| fs::llistxattr(path, buffer));
     collect(names, |name, buffer| fs::lgetxattr(path, name, buffer))
 }
 
 pub(super) fn xattrs_of_fd(fd: BorrowedFd<'_>) -> io::Result<Xattrs> {
-    let names = read_names(|buffer| fs::flistxattr(fd, buffer));
+    let names = read_names(&|buffer| fs::flistxattr(fd, buffer));
     collect(names, |name, buffer| fs::fgetxattr(fd, name, buffer))
 }
 
@@ -34,7 +34,7 @@ fn collect(
         Err(e) if is_unsupported(&e) => return Ok(Xattrs::new()),
         names => names?,
     };
-    let value = |name: CString| Ok((name.clone(), read_value(|buffer| get(&name, buffer))?));
+    let value = |name: CString| Ok((name.clone(), read_value(&|buffer| get(&name, buffer))?));
     names.into_iter().filter(|name| is_tracked(name)).map(value).collect()
 }
 

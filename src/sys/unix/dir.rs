@@ -7,12 +7,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, OFlags};
 
 use super::errors::{cannot_sync, is_not_found, knows_the_flag, may_not_change};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::errors::{knows_no_such_call, may_not_be_read};
-use super::{File, kind_of, mode_of, retry, retry_naming};
+use super::{File, kind_of, mode_of, open_at, retry, retry_naming};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::sys::proc_path;
 use crate::sys::{
     Kind, RenameFlags, Stat, cannot_be_unnamed, create_unnamed, renameat_with, stat_fd, stat_path,
     sync_dir_fd,
@@ -38,12 +40,12 @@ impl Dir {
     }
 
     fn open_from(at: BorrowedFd<'_>, path: &Path) -> io::Result<Dir> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() { OsStr::new(".") } else { path.as_os_str() };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match retry(|| fs::openat(at, path, flags | OFlags::RDONLY, Mode::empty())) {
+        match open_at(at, path, flags | OFlags::RDONLY) {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             Err(e) if may_not_be_read(&e) => {
-                let fd = retry(|| fs::openat(at, path, flags | OFlags::PATH, Mode::empty()))?;
+                let fd = open_at(at, path, flags | OFlags::PATH)?;
                 Ok(Dir { fd, syncable: false })
             }
             opened => Ok(Dir { fd: opened?, syncable: true }),
@@ -58,7 +60,7 @@ impl Dir {
     /// Opens a directory for reading, by a name that is no link.
     pub(super) fn open_exact(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Dir { fd: retry(|| fs::openat(at, name, flags, Mode::empty()))?, syncable: true })
+        Ok(Dir { fd: open_at(at, name, flags)?, syncable: true })
     }
 
     pub(crate) fn stat(&self) -> io::Result<Stat> {
@@ -82,13 +84,13 @@ impl Dir {
     /// Opens a file for reading, without following a link at its name.
     pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File { fd: retry(|| fs::openat(&self.fd, name, flags, Mode::empty()))? })
+        Ok(File { fd: open_at(self.as_fd(), name, flags)? })
     }
 
     /// Opens a file for writing, without following a link at its name.
     pub(crate) fn open_file_to_write(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File { fd: retry(|| fs::openat(&self.fd, name, flags, Mode::empty()))? })
+        Ok(File { fd: open_at(self.as_fd(), name, flags)? })
     }
 
     /// Opens a directory below this one without following a link anywhere on the way.
@@ -97,14 +99,14 @@ impl Dir {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match retry(|| {
             let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
-            fs::openat2(&self.fd, path, flags, Mode::empty(), within)
+            fs::openat2(&self.fd, path, flags, fs::Mode::empty(), within)
         }) {
             Err(e) if knows_no_such_call(&e) => {}
             opened => return Ok(Dir { fd: opened?, syncable: true }),
         }
-        let mut fd = retry(|| fs::openat(&self.fd, c".", flags, Mode::empty()))?;
+        let mut fd = open_at(self.as_fd(), OsStr::new("."), flags)?;
         for part in path.components() {
-            fd = retry(|| fs::openat(&fd, part.as_os_str(), flags, Mode::empty()))?;
+            fd = open_at(fd.as_fd(), part.as_os_str(), flags)?;
         }
         Ok(Dir { fd, syncable: true })
     }
@@ -117,7 +119,7 @@ impl Dir {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
             let within = within | fs::ResolveFlags::NO_XDEV;
-            match retry(|| fs::openat2(&self.fd, path, flags, Mode::empty(), within)) {
+            match retry(|| fs::openat2(&self.fd, path, flags, fs::Mode::empty(), within)) {
                 Err(e) if knows_no_such_call(&e) => {}
                 opened => return Ok(Dir { fd: opened?, syncable: true }),
             }
@@ -186,7 +188,7 @@ impl Dir {
 
     /// Makes this directory's entries durable. False where the file system can't do that, or
     /// the directory may not be opened for reading.
-    pub(crate) fn sync(&self) -> io::Result<bool> {
+    pub(crate) fn sync_names(&self) -> io::Result<bool> {
         if !self.syncable {
             return Ok(false);
         }
@@ -261,13 +263,38 @@ impl Dir {
     }
 
     /// Adds permission bits to a directory that can't be opened for lack of them.
-    pub(crate) fn add_mode(&self, name: &OsStr, bits: u32) -> io::Result<()> {
+    ///
+    /// A stranger may put a link in its place at any moment, and the link may lead to something of ours. So what is
+    /// changed is a descriptor's directory. Without the right to read, only `O_PATH` gives one, which `fchmod` doesn't
+    /// take, but `chmod` by way of `/proc` does. Where there is no `/proc`, it is changed by its name if `is_private` says
+    /// that no stranger can give that to anything. (`fchmodat2`, from Linux 6.6 on, is not in rustix.)
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn add_mode(&self, name: &OsStr, bits: u32, is_private: bool) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let held = open_at(self.as_fd(), name, flags)?;
+        let mode = mode_of(stat_fd(held.as_fd())?.mode | bits);
+        match retry(|| fs::chmodat(fs::CWD, proc_path(held.as_fd()), mode, AtFlags::empty())) {
+            Err(e) if is_not_found(&e) && is_private => {
+                retry(|| fs::chmodat(self, name, mode, AtFlags::empty()))
+            }
+            Err(e) if is_not_found(&e) => Err(rustix::io::Errno::ACCESS.into()),
+            changed => changed,
+        }
+    }
+
+    /// Adds permission bits to a directory that can't be opened for lack of them.
+    ///
+    /// A stranger may put something else in its place at any moment. A link is not followed; another name of a file of
+    /// ours would be, and so nobody but the owner gets any rights.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn add_mode(&self, name: &OsStr, bits: u32, _is_private: bool) -> io::Result<()> {
+        const OWNER: u32 = 0o700;
         let stat = self.stat_at(name)?;
         if stat.kind != Kind::Dir {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let mode = mode_of(stat.mode | bits);
-        retry(|| fs::chmodat(self, name, mode, AtFlags::empty()))
+        let mode = mode_of((stat.mode & OWNER) | bits);
+        retry(|| fs::chmodat(self, name, mode, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     pub(crate) fn rmdir(&self, name: &OsStr) -> io::Result<()> {

@@ -65,7 +65,7 @@ pub(crate) fn kind_of_code(e: &io::Error) -> Option<ErrorKind> {
     })
 }
 
-/// The same call may succeed after a pause: what was short may be free again (`EAGAIN`, `EMFILE`, `ENFILE`,
+/// A repeated call may succeed after a pause: what was short may be free again (`EAGAIN`, `EMFILE`, `ENFILE`,
 /// `ENOMEM`, `ENOBUFS`, `ENOLCK`), a signal came between (`EINTR`), or a network file system replaced what
 /// was open (`ESTALE`).
 pub(crate) fn is_transient(e: &io::Error) -> bool {
@@ -140,7 +140,7 @@ pub(crate) fn is_not_done(e: &io::Error, remote: bool) -> bool {
     }
 }
 
-/// What is open was removed, through another client of a network file system (`ESTALE`).
+/// The open file was removed, through another client of a network file system (`ESTALE`).
 pub(crate) fn is_stale(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::STALE])
 }
@@ -167,7 +167,7 @@ pub(crate) fn is_forbidden(e: &io::Error) -> bool {
     is_denied(e) || is_one_of(e, &[Errno::ROFS])
 }
 
-/// What was a directory a moment ago is none any more: its name is gone (`ENOENT`), or belongs to a file
+/// A directory of a moment ago is none any more: its name is gone (`ENOENT`), or belongs to a file
 /// (`ENOTDIR`) or to a link, which is not followed (`ELOOP`).
 pub(crate) fn is_gone(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP])

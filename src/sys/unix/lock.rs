@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 
-use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, FlockOperation, OFlags};
 
 use super::errors::{cannot_lock, is_locked_elsewhere};
-use super::{Dir, File, retry};
+use super::{Dir, File, open_at, retry};
 use crate::sys::{Lock, Share};
 
 impl Dir {
@@ -14,7 +15,7 @@ impl Dir {
     /// device not waited for.
     pub(crate) fn open_file_to_lock(&self, name: &OsStr) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Ok(File { fd: retry(|| fs::openat(self, name, flags, Mode::empty()))? })
+        Ok(File { fd: open_at(self.as_fd(), name, flags)? })
     }
 
     /// Takes the exclusive lock that belongs to this open directory, without waiting.

@@ -13,10 +13,11 @@ pub(super) mod xattr;
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::fs::{self, Mode};
+use rustix::fs::{self, Mode, OFlags};
 
 use super::Kind;
 
@@ -40,12 +41,21 @@ pub(crate) use tree::{copy_times, std_file};
 /// second one says `Ok`; those errors are `EIO` and `ENOSPC`. `EINTR` says that the wait was cut
 /// short: NFS keeps the pages dirty then (`nfs_error_is_fatal_on_server` in `fs/nfs/internal.h`).
 pub(in crate::sys) fn retry<T, E: Into<io::Error>>(mut call: impl FnMut() -> Result<T, E>) -> io::Result<T> {
-    loop {
-        match call().map_err(E::into) {
-            Err(e) if is_interrupted(&e) => {}
-            done => return done,
+    // Compiled once for each type of answer, and not for each call.
+    fn repeat<T>(call: &mut dyn FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match call() {
+                Err(e) if is_interrupted(&e) => {}
+                done => return done,
+            }
         }
     }
+    repeat(&mut || call().map_err(E::into))
+}
+
+/// Opens what has this name, or is at this path, in an open directory.
+pub(in crate::sys) fn open_at(at: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+    retry(|| fs::openat(at, name, flags, Mode::empty()))
 }
 
 /// [`retry`] for a call that gives or takes away a name. A network file system may have carried out what

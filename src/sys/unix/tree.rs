@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, Gid, OFlags, Timestamps, Uid};
 
-use super::{Dir, File, retry};
+use super::{Dir, File, open_at, retry};
 use crate::sys::{Stat, TargetMeta, stat_fd};
 
 impl Dir {
@@ -39,7 +39,7 @@ impl Dir {
             Some(parent) if !parent.as_os_str().is_empty() => &self.open_beneath(parent)?,
             _ => self,
         };
-        with_stat(retry(|| fs::openat(parent, name, TO_READ | OFlags::NOFOLLOW, Mode::empty())))
+        with_stat(open_at(parent.as_fd(), name, TO_READ | OFlags::NOFOLLOW))
     }
 }
 

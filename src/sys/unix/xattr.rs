@@ -14,7 +14,7 @@ use crate::sys::{ACL, Xattrs};
 
 /// Reads a list of NUL-terminated names; most files have few or none.
 pub(in crate::sys) fn read_names(
-    call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<Vec<CString>> {
     let list = read_value(call)?;
     let names = list.split(|&b| b == 0).filter(|name| !name.is_empty());
@@ -24,7 +24,7 @@ pub(in crate::sys) fn read_names(
 /// Calls with a buffer that grows until the answer fits; Linux bounds both lists and values
 /// at 64 KiB.
 pub(in crate::sys) fn read_value(
-    call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<Vec<u8>> {
     let mut small = [0u8; 512];
     match retry(|| call(&mut small)) {
@@ -44,11 +44,11 @@ pub(in crate::sys) fn read_value(
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in crate::sys) fn read_all(
     names: Vec<CString>,
-    get: impl Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
+    get: &dyn Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<(Xattrs, bool)> {
     let (mut all, mut is_complete) = (Vec::with_capacity(names.len()), true);
     for name in names {
-        match read_value(|buffer| get(&name, buffer)) {
+        match read_value(&|buffer| get(&name, buffer)) {
             Ok(value) => all.push((name, value)),
             Err(e) if is_transient(&e) => return Err(e),
             Err(e) if no_such_xattr(&e) || is_unsupported(&e) => {}
@@ -67,7 +67,7 @@ pub(in crate::sys) fn read_all(
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in crate::sys) fn read_acl(
     not_listed: &io::Error,
-    get: impl Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
+    get: &dyn Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<(Xattrs, bool)> {
     if is_unsupported(not_listed) {
         return Ok((Vec::new(), true));
@@ -80,17 +80,17 @@ impl File {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(in crate::sys) fn xattrs(&self) -> io::Result<(Xattrs, bool)> {
         match self.xattr_names() {
-            Ok(names) => read_all(names, |name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
-            Err(e) => read_acl(&e, |name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
+            Ok(names) => read_all(names, &|name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
+            Err(e) => read_acl(&e, &|name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
         }
     }
 
     pub(crate) fn xattr_names(&self) -> io::Result<Vec<CString>> {
-        read_names(|buffer| fs::flistxattr(&self.fd, buffer))
+        read_names(&|buffer| fs::flistxattr(&self.fd, buffer))
     }
 
     pub(crate) fn xattr(&self, name: &CString) -> io::Result<Vec<u8>> {
-        read_value(|buffer| fs::fgetxattr(&self.fd, name.as_c_str(), buffer))
+        read_value(&|buffer| fs::fgetxattr(&self.fd, name.as_c_str(), buffer))
     }
 
     pub(crate) fn set_xattr(&self, name: &CString, value: &[u8]) -> io::Result<()> {

@@ -286,7 +286,7 @@ impl Dir {
     }
 
     /// Windows has no call that syncs a directory.
-    pub(crate) fn sync(&self) -> io::Result<bool> {
+    pub(crate) fn sync_names(&self) -> io::Result<bool> {
         Ok(false)
     }
 
@@ -313,7 +313,7 @@ impl Dir {
         Ok(())
     }
 
-    pub(crate) fn add_mode(&self, _name: &OsStr, _bits: u32) -> io::Result<()> {
+    pub(crate) fn add_mode(&self, _name: &OsStr, _bits: u32, _is_private: bool) -> io::Result<()> {
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What Windows' error codes mean, as `winerror.h` numbers them: the crate's one table there.
+//! The meaning of Windows' error codes, as `winerror.h` numbers them: the crate's one table there.
 //!
 //! Each question is asked by code. An error that the crate or the standard library makes by itself has a kind
 //! and no code; it counts as the code that Windows would have given ([`code_of`]).
@@ -149,7 +149,7 @@ pub(crate) fn kind_of_code(e: &io::Error) -> Option<ErrorKind> {
     })
 }
 
-/// The same call may succeed after a pause: handles (`TOO_MANY_OPEN_FILES`) or memory
+/// A repeated call may succeed after a pause: handles (`TOO_MANY_OPEN_FILES`) or memory
 /// (`NOT_ENOUGH_MEMORY`, `OUTOFMEMORY`, `NO_SYSTEM_RESOURCES`, `CLOUD_FILE_INSUFFICIENT_RESOURCES`) may be free
 /// again, and what can't be reached may come back. A server or share that isn't there is not found.
 pub(crate) fn is_transient(e: &io::Error) -> bool {
@@ -160,7 +160,7 @@ pub(crate) fn is_transient(e: &io::Error) -> bool {
         || is_one_of(e, &[CLOUD_INSUFFICIENT_RESOURCES])
 }
 
-/// What keeps the file can't be reached now.
+/// The device or server that keeps the file can't be reached now.
 pub(crate) fn is_out_of_reach(e: &io::Error) -> bool {
     is_one_of(e, &OUT_OF_REACH)
 }
@@ -190,7 +190,7 @@ pub(crate) fn is_interrupted(_e: &io::Error) -> bool {
     false
 }
 
-/// What is open keeps its file on Windows.
+/// An open handle keeps its file on Windows.
 pub(crate) fn is_stale(_e: &io::Error) -> bool {
     false
 }
@@ -233,7 +233,7 @@ pub(crate) fn is_forbidden(e: &io::Error) -> bool {
     is_one_of(e, &[ACCESS_DENIED, WRITE_PROTECT])
 }
 
-/// What was a directory a moment ago is none any more: its name is gone, belongs to a file (`DIRECTORY`), or
+/// A directory of a moment ago is none any more: its name is gone, belongs to a file (`DIRECTORY`), or
 /// to a link, which is not followed (`CANT_RESOLVE_FILENAME`). Names are looked at before they are used, so
 /// that an invalid one (`INVALID_NAME`) was renamed in the middle of a call.
 pub(crate) fn is_gone(e: &io::Error) -> bool {

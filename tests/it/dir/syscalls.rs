@@ -6,7 +6,7 @@ use std::path::Path;
 use durafile::{Carry, DirOptions, SyncStrategy};
 use fs_err as fs;
 
-use crate::support::strace::{self, traced};
+use crate::support::strace::{self, Trace, traced};
 use crate::support::{job, this_test};
 
 /// One after the other, so that all is done by the thread that is traced.
@@ -25,6 +25,11 @@ fn save(dir: &Path, case: &str) {
             std::fs::write(staging.join("built/tool"), "tool").unwrap();
         }
         next.write("metadata", "new")?;
+        if case.contains("again") {
+            for name in ["files/new", "made/new"] {
+                next.write(name, "new").or_else(|_| next.write(name, "new"))?;
+            }
+        }
         next.commit()
     });
 }
@@ -33,6 +38,10 @@ fn save(dir: &Path, case: &str) {
 fn steps(test: &str, case: &str) -> Option<Vec<String>> {
     let trace = strace::run(test, case, &[], &save)?;
     assert!(trace.outcome.as_ref().unwrap().starts_with("Ok"), "{case}: {trace:?}");
+    Some(steps_of(&trace))
+}
+
+fn steps_of(trace: &Trace) -> Vec<String> {
     let words = ["fsync", "sync_file_range", "renameat2"];
     let plain = |line: String| {
         let stage =
@@ -40,14 +49,8 @@ fn steps(test: &str, case: &str) -> Option<Vec<String>> {
         let line = line.replace("STAGED", "STAGE");
         line.split('/').map(stage).collect::<Vec<_>>().join("/")
     };
-    Some(
-        trace
-            .text()
-            .into_iter()
-            .filter(|line| words.iter().any(|word| line.starts_with(word)))
-            .map(plain)
-            .collect(),
-    )
+    let is_step = |line: &String| words.iter().any(|word| line.starts_with(word));
+    trace.text().into_iter().filter(is_step).map(plain).collect()
 }
 
 #[test]
@@ -79,4 +82,37 @@ fn everything_new_is_synced_once_before_the_swap() {
         let written = steps.iter().any(|step| step == "sync_file_range DIR/talk/files/mine");
         assert_eq!(written, case == "link", "{case}: {steps:#?}");
     }
+}
+
+/// What a failed step has made already is no less synced when the step is done once more.
+#[test]
+fn what_is_tried_again_is_synced_like_the_rest() {
+    let test = this_test!();
+    if job(&test).is_none() && !strace::works() {
+        return;
+    }
+    const CASE: &str = "copy, again";
+    let Some(whole) = strace::run(&test, CASE, &[], &save) else { return };
+    let synced = |trace: &Trace| {
+        let mut synced = steps_of(trace);
+        synced.retain(|step| step.starts_with("fsync DIR/STAGE"));
+        synced.sort_unstable();
+        synced
+    };
+    let expected = synced(&whole);
+    assert_eq!(expected.len(), 7, "{expected:?}");
+    let before_the_syncs = whole.calls.iter().take_while(|call| call.name != "fsync");
+    let faults: Vec<_> = before_the_syncs
+        .filter(|call| ["openat", "mkdirat", "fchmod", "statx"].contains(&call.name.as_str()))
+        .map(|call| format!("inject={}:error=EIO:when={}", call.name, call.nth))
+        .collect();
+    let mut survived = 0;
+    for fault in &faults {
+        let trace = strace::run(&test, CASE, &["-e", fault], &save).unwrap();
+        if trace.outcome.as_ref().is_some_and(|outcome| outcome.starts_with("Ok")) {
+            survived += 1;
+            assert_eq!(synced(&trace), expected, "{fault}");
+        }
+    }
+    assert!(survived > 5, "{survived} of {} were tried again", faults.len());
 }

@@ -9,7 +9,9 @@ use durafile::{
 };
 use fs_err as fs;
 
-use crate::support::{best, dir, in_private_mounts, names, refused, skip, this_test};
+use crate::support::{
+    as_user, best, chmod, dir, in_private_mounts, names, public_dir, refused, skip, this_test,
+};
 
 #[test]
 fn directories_are_created_with_all_above_them() {
@@ -150,7 +152,6 @@ fn files_and_links_are_removed_and_directories_are_not() {
 
 #[test]
 fn a_tree_is_removed_whatever_its_modes_and_links_lead_out_unharmed() {
-    use crate::support::chmod;
     let home = dir();
     let at = |name: &str| home.path().join(name);
     fs::create_dir_all(at("tree/a/b")).unwrap();
@@ -170,6 +171,46 @@ fn a_tree_is_removed_whatever_its_modes_and_links_lead_out_unharmed() {
     refused(remove_dir_all(at("absent")), ErrorKind::NotFound);
     refused(remove_dir_all(""), ErrorKind::InvalidPath);
     refused(remove_dir_all(at(".")), ErrorKind::InvalidPath);
+}
+
+#[test]
+fn an_owner_removes_closed_directories_however_deep_they_are() {
+    const OWNER: u32 = 65534;
+    for mode in [0o555, 0o000, 0o300] {
+        let home = public_dir();
+        as_user(OWNER, OWNER, || {
+            let tree = home.path().join("tree");
+            let chain: Vec<_> = (0..60).map(|depth| tree.join("d/".repeat(depth))).collect();
+            for dir in &chain {
+                fs::create_dir(dir).unwrap();
+                fs::write(dir.join("file"), "").unwrap();
+            }
+            chain.iter().rev().for_each(|dir| chmod(dir, mode));
+            remove_dir_all(&tree).unwrap_or_else(|e| panic!("{mode:o}: {e}"));
+        });
+        assert!(names(&home).is_empty(), "{mode:o}");
+    }
+}
+
+/// Without `/proc` a closed directory can be opened up by its name only, which is done where nobody else can put a link there.
+#[test]
+fn an_owner_removes_closed_directories_without_proc_where_no_stranger_can_name_anything() {
+    const OWNER: u32 = 65534;
+    in_private_mounts(&this_test!(), "mount -t tmpfs tmpfs /proc && chmod 1777 $DIR", |home| {
+        as_user(OWNER, OWNER, || {
+            let (own, tree) = (home.join("own"), home.join("tree"));
+            for dir in [&own, &own.join("tree"), &tree] {
+                fs::create_dir(dir).unwrap();
+            }
+            chmod(&own, 0o700);
+            chmod(own.join("tree"), 0);
+            chmod(&tree, 0);
+            remove_dir_all(own.join("tree")).unwrap();
+            assert!(names(&own).is_empty());
+            refused(remove_dir_all(&tree), ErrorKind::PermissionDenied);
+            assert_eq!(fs::metadata(&tree).unwrap().mode() & 0o777, 0);
+        });
+    });
 }
 
 #[test]

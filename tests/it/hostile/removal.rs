@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use durafile::{AtomicDir, Batch, Transaction, is_remnant, recover};
 use fs_err as fs;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, RenameFlags, mkdirat, renameat_with};
 
 use crate::hostile::strangers::while_meddling;
 use crate::support::forged;
-use crate::support::{chmod, dir, mode, names, public_dir};
+use crate::support::{as_user, chmod, chown, dir, mode, names, public_dir};
 
 /// The one directory of ours that is there now, exchanged with another one. Where ours is now.
 fn take_its_place(home: &Path, other: &Path) -> PathBuf {
@@ -101,11 +101,36 @@ fn a_folder_that_turns_into_a_link_while_its_tree_is_removed_leads_nowhere() {
             symlink(safe.path(), at(name, "link")).unwrap();
         }
         // Something may have come back to a folder that was empty.
-        while !names(&home).is_empty() {
-            let _ = recover(&home);
-        }
+        recover_until_empty(&home);
     });
     assert_eq!(fs::read_to_string(safe.path().join("deep/kept")).unwrap(), "kept");
+}
+
+#[test]
+fn a_closed_folder_that_turns_into_a_link_while_its_tree_is_removed_opens_nothing_else() {
+    // Nothing is closed to root.
+    const OWNER: u32 = 65534;
+    let (home, safe) = (dir(), dir());
+    [&home, &safe].iter().for_each(|dir| chown(dir, OWNER, OWNER));
+    chmod(&safe, 0o500);
+    let tree = home.path().join(forged::name('d', 1));
+    let at = |name: usize, kind: &str| tree.join(format!("{kind} {name}"));
+    const PAIRS: usize = 20;
+    let flip = |turn: usize| {
+        let name = turn % PAIRS;
+        let _ = renameat_with(CWD, at(name, "folder"), CWD, at(name, "link"), RenameFlags::EXCHANGE);
+    };
+    as_user(OWNER, OWNER, || {
+        while_meddling(300, flip, |turn| {
+            mkdirat(CWD, &tree, Mode::RWXU).unwrap();
+            for name in 0..PAIRS {
+                mkdirat(CWD, at(name, "folder"), Mode::empty()).unwrap();
+                symlink(safe.path(), at(name, "link")).unwrap();
+            }
+            recover_until_empty(&home);
+            assert_eq!(mode(&safe), 0o500, "in turn {turn}");
+        });
+    });
 }
 
 /// Modes of what is below a directory, with or without a name: of this process's open files, too.
@@ -190,4 +215,15 @@ fn nor_is_one_that_is_staged_under_a_name() {
         let all = all.fault(Fault::Refuse { name: "create unnamed", errno });
         all.record_in(home.path()).unwrap();
     });
+}
+
+fn recover_until_empty(home: &tempfile::TempDir) {
+    for _ in 0..1000 {
+        let done = recover(home);
+        if names(home).is_empty() {
+            return;
+        }
+        done.map(drop).unwrap_or_default();
+    }
+    panic!("it stays: {:?}", recover(home));
 }

@@ -4,14 +4,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use durafile::{AtomicDir, ErrorKind, RecoveryOptions, Transaction, recover};
+use durafile::{AtomicDir, Batch, DirSnapshot, ErrorKind, RecoveryOptions, Transaction, recover};
 use fs_err as fs;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::hostile::strangers::while_meddling;
 use crate::support::forged;
-use crate::support::{chmod, chown, dir, is_root, names, skip};
+use crate::support::{as_user, chmod, chown, dir, is_root, job, names, skip, strace, this_test};
 
 const STRANGER: u32 = 65534;
 
@@ -269,4 +270,103 @@ fn what_is_planted_at_the_name_of_a_record_is_reported_and_not_opened() {
     let recovery = recover(home.path()).unwrap();
     assert_eq!(recovery.untrusted().len(), plants.len(), "{recovery:?}");
     assert!(plants.iter().all(|path| fs::symlink_metadata(path).is_ok()));
+}
+
+#[test]
+fn a_directory_that_a_stranger_has_renamed_outlives_the_snapshots_of_it() {
+    for mode in [0o777, 0o2775] {
+        let home = shared_dir(mode);
+        let site = home.path().join("site");
+        fs::create_dir(&site).unwrap();
+        fs::write(site.join("file"), "dear to us").unwrap();
+        let snapshot = DirSnapshot::open(&site).unwrap();
+        let given = home.path().join(forged::name('d', 1));
+        fs::rename(&site, &given).unwrap();
+        fs::create_dir(&site).unwrap();
+        drop(snapshot);
+        assert_eq!(fs::read_to_string(given.join("file")).unwrap(), "dear to us", "{mode:o}");
+    }
+}
+
+/// Goal: what is put at the name of a directory that was just made is not taken for it. Method: strace holds the child up
+/// when it has made its staging directory, and the parent puts another directory there.
+#[test]
+fn another_directory_in_place_of_a_new_staging_directory_is_not_used() {
+    let test = this_test!();
+    if let Some((home, case)) = job(&test) {
+        match case.as_str() {
+            "batch" => {
+                let mut batch = Batch::new();
+                batch.write(home.join("new"), "new").unwrap();
+                drop(batch);
+            }
+            _ => drop(AtomicDir::create(home.join("new")).unwrap()),
+        }
+        return;
+    }
+    if !strace::works() {
+        return;
+    }
+    for case in ["batch", "dir"] {
+        let home = shared_dir(0o777);
+        let dear = home.path().join("dear");
+        fs::create_dir(&dear).unwrap();
+        fs::write(dear.join("file"), "dear to us").unwrap();
+        let fault = "inject=mkdirat:delay_exit=5000000:when=1";
+        let mut child = strace::faulty(&[fault], &test, home.path(), case).spawn().unwrap();
+        let is_new =
+            |name: &std::ffi::OsString| durafile::is_remnant(name) && home.path().join(name).is_dir();
+        let made = loop {
+            if let Some(made) = names(home.path()).into_iter().find(is_new) {
+                break home.path().join(made);
+            }
+            assert!(child.try_wait().unwrap().is_none(), "{case}: it was not seen");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        renameat_with(CWD, &made, CWD, &dear, RenameFlags::EXCHANGE).unwrap();
+        let ended = child.wait().unwrap();
+        assert!(ended.success(), "{case}");
+        assert_eq!(fs::read_to_string(made.join("file")).unwrap(), "dear to us", "{case}");
+    }
+}
+
+/// Goal: a removal that was killed anywhere is finished by recoveries that are killed, too, also where others can create
+/// names, and of a tree that its owner may not write to. Method: strace kills each at every removal of a name.
+#[test]
+fn a_removal_that_is_killed_again_and_again_is_finished_in_a_shared_directory() {
+    let test = this_test!();
+    const OWNER: u32 = 1234;
+    if let Some((home, case)) = job(&test) {
+        as_user(OWNER, OWNER, || match case.as_str() {
+            "recover" => drop(recover(home).unwrap()),
+            _ => drop(durafile::remove_dir_all(home.join("tree")).unwrap()),
+        });
+        return;
+    }
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    if !strace::works() {
+        return;
+    }
+    for mode in [0o755, 0o775, 0o555] {
+        for nth in 1..=4 {
+            let home = shared_dir(0o775);
+            let tree = home.path().join("tree");
+            fs::create_dir(&tree).unwrap();
+            for name in ["a", "b", "c"] {
+                fs::write(tree.join(name), "dear").unwrap();
+            }
+            [home.path(), &tree].iter().for_each(|dir| chown(dir, OWNER, OWNER));
+            chmod(&tree, mode);
+            let kill = format!("inject=unlinkat:signal=KILL:when={nth}");
+            let killed = |case| strace::faulty(&[&kill], &test, home.path(), case).output().unwrap();
+            assert!(!killed("remove").status.success(), "{nth}");
+            assert!(!tree.exists(), "{nth}: the name goes in one step");
+            let _ = killed("recover");
+            let recovery = as_user(OWNER, OWNER, || recover(home.path()).unwrap()).unwrap();
+            assert!(recovery.untrusted().is_empty(), "{mode:o} {nth}: {recovery:?}");
+            assert!(names(home.path()).is_empty(), "{mode:o} {nth}: {:?}", names(home.path()));
+        }
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::house::shipped::shipped;
+
 /// The files of `src`, by their paths below it, with `/` between the names.
 pub(crate) struct Sources(BTreeMap<String, String>);
 
@@ -91,13 +93,10 @@ fn lookup<'m>(modules: &BTreeMap<Module, &'m str>, own: &Module, path: &[String]
     modules.get(&at).copied()
 }
 
-/// Words and punctuation with their lines, without comments and without the tests at the end.
+/// Words and punctuation with their lines, without comments and without tests.
 fn tokens(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        if line.trim() == "#[cfg(test)]" {
-            break;
-        }
+    for (number, line) in shipped(text) {
         let code = line.split("//").next().unwrap_or_default();
         let mut word = String::new();
         for letter in code.chars().chain([' ']) {
@@ -106,10 +105,10 @@ fn tokens(text: &str) -> Vec<(usize, String)> {
                 continue;
             }
             if !word.is_empty() {
-                found.push((number + 1, std::mem::take(&mut word)));
+                found.push((number, std::mem::take(&mut word)));
             }
             if !letter.is_whitespace() {
-                found.push((number + 1, letter.to_string()));
+                found.push((number, letter.to_string()));
             }
         }
     }
@@ -201,7 +200,8 @@ fn names_are_found_where_they_are_used_and_where_they_are_written_out() {
         pub(crate) use child::*;\n\
         pub(in crate::leaf) fn f() -> super::Five { crate::leaf::deep::six::<u8>() } // crate::no\n\
         fn g() { child::seven(); other::eight() }\n\
-        #[cfg(test)]\nmod tests { use crate::never; }\n";
+        enum E {\n    #[cfg(test)]\n    Never(crate::never::Never),\n    Ten(crate::leaf::Ten),\n}\n\
+        #[cfg(test)]\nmod tests {\n    use crate::never;\n}\n";
     let files = ["lib.rs", "leaf/mod.rs", "leaf/deep.rs", "a/mod.rs", "a/child.rs", "a/tests.rs"];
     let text_of = |file: &str| if file == "a/mod.rs" { text } else { "use crate::Error;" }.to_owned();
     let sources = Sources::new(files.map(|file| (file.to_owned(), text_of(file))));
@@ -222,6 +222,8 @@ fn names_are_found_where_they_are_used_and_where_they_are_written_out() {
             (8, "lib.rs", "super::Five"),
             (8, "leaf/deep.rs", "crate::leaf::deep::six"),
             (9, "a/child.rs", "child::seven"),
+            // After an item that is only for tests.
+            (13, "leaf/mod.rs", "crate::leaf::Ten"),
         ]
     );
     assert!(imports.iter().all(|import| import.from != "a/tests.rs"), "{imports:?}");

@@ -13,4 +13,6 @@ mod imports;
 #[cfg(feature = "crash_testing")]
 mod layers;
 #[cfg(feature = "crash_testing")]
+mod shipped;
+#[cfg(feature = "crash_testing")]
 mod tidy;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use crate::house::shipped::shipped;
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -32,13 +34,9 @@ pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The lines of code that ship, numbered: comments and what follows `#[cfg(test)]` left out.
-fn shipped(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines()
-        .enumerate()
-        .take_while(|(_, line)| line.trim() != "#[cfg(test)]")
-        .map(|(number, line)| (number + 1, line))
-        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+/// The lines of code that ship, numbered, without lines that are only a comment.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    shipped(text).into_iter().filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
 #[track_caller]
@@ -62,7 +60,7 @@ fn only_sys_talks_to_the_operating_system() {
         if !path.starts_with("src") || allowed.iter().any(|door| path.starts_with(door)) {
             continue;
         }
-        for (number, line) in shipped(&text) {
+        for (number, line) in code(&text) {
             let grouped = line.contains("std::{") && line.contains("fs");
             let reaches = !line.split("std::fs").skip(1).all(harmless);
             if grouped || reaches || doors.iter().any(|door| line.contains(door)) {
@@ -179,24 +177,45 @@ fn nothing_is_left_to_do_and_nothing_debugs() {
     none(&findings, "finish these");
 }
 
+/// Panics without a comment on the same line or the one above.
+fn unexplained_panics(path: &str, text: &str) -> Vec<String> {
+    let panics = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "process::exit", "abort("];
+    let lines: Vec<&str> = text.lines().collect();
+    let is_unexplained = |(number, line): &(usize, &str)| {
+        let is_above = *number >= 2 && lines[number - 2].trim_start().starts_with("//");
+        panics.iter().any(|word| line.contains(word)) && !line.contains("//") && !is_above
+    };
+    let found = code(text).filter(is_unexplained);
+    found.map(|(number, line)| format!("{path}:{number}: {}", line.trim())).collect()
+}
+
 #[test]
 fn the_library_panics_nowhere_without_a_reason() {
-    let panics = [".unwrap()", ".expect(", "panic!(", "unreachable!(", "process::exit", "abort("];
-    let mut findings = Vec::new();
-    for (path, text) in sources() {
-        if !path.starts_with("src") {
-            continue;
-        }
-        let lines: Vec<&str> = text.lines().collect();
-        for (number, line) in shipped(&text) {
-            let reason =
-                line.contains("//") || (number >= 2 && lines[number - 2].trim_start().starts_with("//"));
-            if panics.iter().any(|word| line.contains(word)) && !reason {
-                findings.push(format!("{}:{number}: {line}", path.display()));
-            }
-        }
-    }
+    let library = sources().into_iter().filter(|(path, _)| path.starts_with("src"));
+    let findings: Vec<_> =
+        library.flat_map(|(path, text)| unexplained_panics(&path.display().to_string(), &text)).collect();
     none(&findings, "panics without a comment that says why it can't");
+}
+
+#[test]
+fn a_panic_is_found_before_and_after_what_is_only_for_tests() {
+    let text = "\
+fn before() { x.unwrap() }
+fn explained() { y.unwrap() } // It is set above.
+match job {
+    #[cfg(test)]
+    Job::Panic => panic!(),
+    // It is set above.
+    Job::Explained => z.unwrap(),
+    Job::After => z.expect(\"z\"),
+}
+#[cfg(test)]
+mod tests {
+    fn only_a_test() { x.unwrap() }
+}
+";
+    let found = ["a.rs:1: fn before() { x.unwrap() }", "a.rs:8: Job::After => z.expect(\"z\"),"];
+    assert_eq!(unexplained_panics("a.rs", text), found);
 }
 
 #[test]
@@ -249,4 +268,16 @@ fn every_filter_in_a_script_finds_a_test() {
     assert!(filters.len() > 10, "{filters:?}");
     let idle: Vec<_> = filters.iter().filter(|filter| !tests.contains(**filter)).collect();
     assert!(idle.is_empty(), "these find no test: {idle:?}");
+}
+
+#[test]
+fn names_are_made_durable_by_one_verb() {
+    let may = ["src/sys", "src/remnant", "src/atomic/parent_sync.rs"];
+    let mut findings = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| !may.iter().any(|may| path.starts_with(may))) {
+        let synced = code(text).filter(|(_, line)| line.contains(".sync_names()"));
+        findings.extend(synced.map(|(number, line)| format!("{}:{number}: {line}", path.display())));
+    }
+    findings.retain(|finding| finding.starts_with("src"));
+    none(&findings, "these call `sync_parent`");
 }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use crate::support::{dir, expect_pass, in_child, job, names, refused, rerun, this_test};
 
 /// The job of a child that says when it is ready, and then waits to be killed or let go.
-#[allow(clippy::zombie_processes, reason = "what it starts outlives it, and the test ends that")]
+#[expect(clippy::zombie_processes, reason = "what it starts outlives it, and the test ends that")]
 fn hold(job: &str, path: &Path) {
     let held = match job {
         "hold" => vec![LockFile::lock(path).unwrap()],

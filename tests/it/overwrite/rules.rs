@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::process::Command;
 
 use durafile::{CancelToken, Durability, ErrorKind, RecoveryOptions, Symlinks, WriteOptions};
@@ -11,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::overwrite::world::{USER, World, options};
 use crate::support::{
-    as_user, best, chmod, dir, in_private_mounts, mode, names, public_dir, refused, this_test,
+    as_user, best, chmod, dir, forged, in_private_mounts, mode, names, public_dir, refused, this_test,
 };
 
 const OLD: [u8; 9000] = [b'o'; 9000];
@@ -330,4 +331,14 @@ fn an_undo_dir_that_is_not_there_holds_nothing() {
     let home = dir();
     let options = RecoveryOptions::new().undo_dir(home.path().join("absent"));
     assert!(options.run(home.path()).unwrap().is_clean());
+}
+
+#[test]
+fn an_undo_dir_that_can_not_be_listed_is_reported_with_all_the_rest() {
+    let home = dir();
+    let rest = home.path().join(forged::name('s', 1));
+    fs::write(&rest, "rest").unwrap();
+    let recovery = RecoveryOptions::new().undo_dir("/etc/passwd").run(home.path()).unwrap();
+    assert_eq!(recovery.removed(), [rest]);
+    assert_eq!(recovery.unreadable(), [Path::new("/etc/passwd")]);
 }

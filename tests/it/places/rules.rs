@@ -82,7 +82,7 @@ fn new_file(scene: &Scene<'_>) -> Answer {
 }
 
 /// What a looker and a reader saw meanwhile; for a remark.
-#[allow(dead_code, reason = "read by Debug")]
+#[expect(dead_code, reason = "read by Debug")]
 #[derive(Debug)]
 struct Seen {
     looks: u64,

@@ -25,7 +25,8 @@ fn a_second_writer_is_told_at_once_or_waits() {
     // Another name is another matter.
     AtomicDir::create(home.path().join("other")).unwrap().commit().unwrap();
     std::thread::scope(|scope| {
-        let patient = DirOptions::new().lock_timeout(Duration::from_secs(60));
+        // Later than any clock can tell.
+        let patient = DirOptions::new().lock_timeout(Duration::MAX);
         let second = scope.spawn({
             let target = &target;
             move || {
@@ -34,7 +35,7 @@ fn a_second_writer_is_told_at_once_or_waits() {
                 second.commit().unwrap();
             }
         });
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(120));
         first.commit().unwrap();
         second.join().unwrap();
     });

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use durafile::{AtomicDir, Carry, DirOptions, DirSnapshot, ErrorKind, Transaction, is_remnant, recover};
+use durafile::{
+    AtomicDir, AtomicFile, Carry, DirOptions, DirSnapshot, ErrorKind, LockFile, RecoveryOptions, Transaction,
+    WriteOptions, is_remnant, recover,
+};
 use fs_err as fs;
 
 use crate::support::{best, dir, names, refused};
@@ -138,12 +141,41 @@ fn names_of_ours_are_told_from_all_others() {
 fn what_is_no_path_is_refused_with_a_reason() {
     let reason = |e: durafile::Error| format!("{:?}: {e:#}", e.kind());
     let home = dir();
-    for empty in
-        [Transaction::begin("").map(drop), AtomicDir::create("").map(drop), AtomicDir::update("").map(drop)]
-    {
-        let text = reason(empty.unwrap_err());
-        assert!(text.starts_with("InvalidPath") && text.contains("empty"), "{text}");
+    let with_nul = home.path().join("a\0b");
+    let undo_dir = |path: &Path| {
+        let saved = WriteOptions::new().undo_dir(path).write(home.path().join("file"), "").map(drop);
+        let file = WriteOptions::new().undo_dir(path).open(home.path().join("file")).map(drop);
+        [saved, file, RecoveryOptions::new().undo_dir(path).run(home.path()).map(drop)]
+    };
+    for (path, why) in [(Path::new(""), "empty"), (&with_nul, "NUL")] {
+        let results = [
+            durafile::write(path, "").map(drop),
+            durafile::read_version(path).map(drop),
+            durafile::create_dir_all(path).map(drop),
+            durafile::sync(path).map(drop),
+            durafile::remove_file(path).map(drop),
+            durafile::rename(path, home.path().join("b")).map(drop),
+            durafile::rename(home.path().join("b"), path).map(drop),
+            AtomicFile::create(path).map(drop),
+            WriteOptions::new().open_in(path).map(drop),
+            LockFile::try_lock(path).map(drop),
+            recover(path).map(drop),
+            Transaction::begin(path).map(drop),
+            AtomicDir::create(path).map(drop),
+            AtomicDir::update(path).map(drop),
+            DirSnapshot::open(path).map(drop),
+        ];
+        for (n, refused) in results.into_iter().chain(undo_dir(path)).enumerate() {
+            let text = reason(refused.expect_err(&n.to_string()));
+            assert!(text.starts_with("InvalidPath") && text.contains(why), "{n}: {text}");
+        }
+        let health = durafile::health::check([path]);
+        assert_eq!(health.dirs[0].error, Some(ErrorKind::InvalidPath), "{path:?}");
     }
+    // One that ends with no name of its own is opened as it is.
+    let text = reason(durafile::sync(with_nul.join("..")).unwrap_err());
+    assert!(text.starts_with("InvalidPath") && text.contains("NUL"), "{text}");
+    assert_eq!(names(&home).len(), 0);
     let mut change = Transaction::begin(home.path()).unwrap();
     let mut next = AtomicDir::create(home.path().join("dir")).unwrap();
     let absolute = home.path().join("x");

@@ -31,8 +31,16 @@ fn version_of(path: &Path) -> u64 {
 
 /// A child that has begun to save.
 fn start(test: &str, home: &Path) -> Child {
-    let mut child =
-        rerun(&[], test, home, "save").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut command = rerun(&[], test, home, "save");
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = match command.spawn() {
+        // Wine fails with an internal error now and then, when a process was killed a moment ago.
+        Err(_) if cfg!(windows) => {
+            std::thread::sleep(Duration::from_secs(1));
+            command.spawn().unwrap()
+        }
+        spawned => spawned.unwrap(),
+    };
     let stdout = child.stdout.as_mut().unwrap();
     let mut lines = BufReader::new(stdout).lines();
     assert!(lines.any(|line| line.unwrap().contains("SAVING")), "the child ended");

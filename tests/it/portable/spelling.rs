@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use durafile::{AtomicDir, Batch, ErrorKind, Transaction};
+use durafile::{AtomicDir, Batch, ErrorKind, Transaction, WriteOptions};
 use fs_err as fs;
 
 use crate::support::names;
@@ -30,6 +30,26 @@ fn the_last_call_for_a_name_wins_in_any_spelling() {
 #[test]
 fn a_directory_has_one_writer_in_all_spellings() {
     where_case_is_folded(a_directory_has_one_writer);
+}
+
+#[cfg(any(windows, target_os = "macos"))]
+#[test]
+fn a_previous_version_can_not_keep_another_spelling_of_the_name() {
+    where_case_is_folded(a_previous_version_keeps_no_other_spelling);
+}
+
+/// Another spelling of the target's name is no name for what the save replaces, not even if the file has a second one.
+pub(crate) fn a_previous_version_keeps_no_other_spelling(home: &Path) {
+    let at = |name: &str| home.join(name);
+    fs::write(at("notes"), "old").unwrap();
+    for has_second_name in [false, true] {
+        if has_second_name && fs::hard_link(at("notes"), at("second")).is_err() {
+            break;
+        }
+        let refused = WriteOptions::new().keep_previous("Notes").write(at("notes"), "new").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidPath, "{has_second_name}: {refused}");
+        assert_eq!(fs::read_to_string(at("notes")).unwrap(), "old");
+    }
 }
 
 /// Of two calls for one file the later counts, however each spells its name.

@@ -13,7 +13,7 @@ use fs_err as fs;
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
 use crate::support::strace;
-use crate::support::{dir, expect_pass, job, names, refused, staged_in, this_test};
+use crate::support::{dir, expect_pass, job, names, refused, staged_yet, this_test};
 
 const MIB: u64 = 1 << 20;
 
@@ -230,7 +230,7 @@ fn a_long_save_writes_at_most_one_more_piece_once_cancelled() {
 
 /// How much is in the staged file; none while there is no such file.
 fn staged_size(home: &Path) -> Option<u64> {
-    std::panic::catch_unwind(|| staged_in(home)).ok().map(|found| found.len())
+    staged_yet(home).map(|found| found.len())
 }
 
 /// What the job does in a child whose calls strace holds up: saves, and cancels meanwhile.
@@ -248,7 +248,7 @@ fn cancel_during_sync(dir: &Path, wait: impl Fn() -> bool + Sync) -> durafile::R
     })
 }
 
-/// Strace holds these calls up for two seconds, in which the other thread surely gets its turn.
+/// Strace holds these calls up for five seconds, in which the other thread surely gets its turn.
 #[track_caller]
 fn held_up(test: &str, home: &Path, calls: &str) {
     let (only, _) = calls.split_once(':').unwrap();
@@ -266,7 +266,7 @@ fn a_save_that_is_cancelled_while_its_content_is_synced_is_not_published() {
     }
     let home = prepared();
     if strace::works() {
-        held_up(&test, home.path(), "fsync:delay_enter=2000000:when=1");
+        held_up(&test, home.path(), "fsync:delay_enter=5000000:when=1");
         untouched(home.path());
     }
 }
@@ -286,7 +286,7 @@ fn a_save_that_is_cancelled_after_the_rename_completes() {
         return;
     }
     // Before the rename has returned, and before the directory is synced.
-    for calls in ["renameat,renameat2:delay_exit=2000000", "fsync:delay_enter=2000000:when=2"] {
+    for calls in ["renameat,renameat2:delay_exit=5000000", "fsync:delay_enter=5000000:when=2"] {
         let home = prepared();
         if strace::works() {
             held_up(&test, home.path(), calls);

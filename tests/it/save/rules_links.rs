@@ -198,11 +198,12 @@ fn a_link_of_a_stranger_in_a_sticky_shared_directory_is_not_followed() {
         }
         as_user(caller, caller, || {
             for path in [&link, &outer] {
-                let saved = durafile::write(path, "new");
-                if allowed {
-                    saved.unwrap_or_else(|error| panic!("case {number}: {error:?}"));
-                } else {
-                    refused(saved, ErrorKind::PermissionDenied);
+                for done in [durafile::sync(path), durafile::write(path, "new")] {
+                    if allowed {
+                        done.unwrap_or_else(|error| panic!("case {number}: {error:?}"));
+                    } else {
+                        refused(done, ErrorKind::PermissionDenied);
+                    }
                 }
             }
         });

@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use durafile::{AtomicFile, Batch, ErrorKind, HardLinks, InPlace, TargetState, WriteOptions, recover};
+use durafile::{
+    AtomicFile, Batch, ErrorKind, HardLinks, InPlace, Symlinks, TargetState, WriteOptions, recover,
+};
 use fs_err as fs;
 
 use crate::support::{
@@ -53,6 +55,26 @@ fn content_is_cut_off_and_extended() {
     assert_eq!(stream.set_len(11).unwrap_err().kind(), ErrorKind::TooLarge);
     refused(stream.commit(), ErrorKind::TooLarge);
     assert_eq!(names(home.path()), ["file"]);
+}
+
+#[test]
+fn a_length_that_no_file_can_have_is_refused_and_the_stream_goes_on() {
+    let home = dir();
+    let path = home.path().join("file");
+    let mut stream = AtomicFile::create(&path).unwrap();
+    stream.write_all(b"one").unwrap();
+    for bytes in [u64::MAX, 1 << 63] {
+        let e = stream.set_len(bytes).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::TooLarge, "{e:?}");
+        assert!(!e.hint().contains("health"), "{}", e.hint());
+    }
+    stream.write_all(b" two").unwrap();
+    stream.commit().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one two");
+    // What passes the caller's own limit publishes nothing, however long it is.
+    let mut stream = WriteOptions::new().size_limit(10).open(&path).unwrap();
+    assert_eq!(stream.set_len(u64::MAX).unwrap_err().kind(), ErrorKind::TooLarge);
+    refused(stream.commit(), ErrorKind::TooLarge);
 }
 
 #[test]
@@ -190,6 +212,44 @@ fn the_previous_version_keeps_a_name() {
     refused(WriteOptions::new().keep_previous("folder").write(at("notes"), "x"), ErrorKind::IsADirectory);
     assert_eq!(fs::read_to_string(at("notes")).unwrap(), "four");
     assert!(recover(home.path()).unwrap().is_clean());
+}
+
+#[test]
+fn a_previous_version_can_not_keep_the_name_of_the_file_itself() {
+    let home = dir();
+    let at = |name: &str| home.path().join(name);
+    let options = WriteOptions::new().keep_previous("file");
+    // A new file, too: the next save would be refused anyway.
+    refused(options.write(at("file"), "new"), ErrorKind::InvalidPath);
+    fs::write(at("file"), "old").unwrap();
+    fs::hard_link(at("file"), at("other name")).unwrap();
+    std::os::unix::fs::symlink("file", at("link")).unwrap();
+    for name in ["file", "link"] {
+        refused(options.write(at(name), "new"), ErrorKind::InvalidPath);
+        refused(options.update(at(name), |_| Ok(b"new".to_vec())), ErrorKind::InvalidPath);
+        assert_eq!(options.open(at(name)).unwrap_err().kind(), ErrorKind::InvalidPath);
+        let stream = options.open_in(home.path()).unwrap();
+        refused(stream.commit_as(at(name)), ErrorKind::InvalidPath);
+    }
+    // Where the link itself is replaced, its name is the one that counts.
+    let replacing = options.clone().symlinks(Symlinks::Replace);
+    refused(replacing.clone().keep_previous("link").write(at("link"), "new"), ErrorKind::InvalidPath);
+    assert_eq!(fs::read_to_string(at("file")).unwrap(), "old");
+    assert_eq!(names(home.path()), ["file", "link", "other name"]);
+}
+
+#[test]
+fn an_update_minds_the_name_for_the_previous_version() {
+    let home = dir();
+    fs::create_dir(home.path().join("folder")).unwrap();
+    let path = home.path().join("folder/file");
+    fs::write(&path, "old").unwrap();
+    for bad in ["../file", "sub/file", "a\0b"] {
+        let options = WriteOptions::new().keep_previous(bad);
+        refused(options.update(&path, |_| Ok(b"new".to_vec())), ErrorKind::InvalidPath);
+    }
+    assert_eq!(names(home.path()), ["folder"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "old");
 }
 
 #[test]

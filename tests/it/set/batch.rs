@@ -13,8 +13,8 @@ use durafile::{
 use fs_err as fs;
 
 use crate::support::{
-    best, chmod, dir, in_child, in_private_mounts, is_root, limit_open_files, mode, names, refused, skip,
-    this_test,
+    as_user, best, chmod, dir, in_child, in_private_mounts, is_root, limit_open_files, mode, names,
+    public_dir, refused, skip, this_test,
 };
 
 const STRATEGIES: [SyncStrategy; 3] = [SyncStrategy::Auto, SyncStrategy::PerFile, SyncStrategy::FileSystem];
@@ -146,6 +146,24 @@ fn what_was_refused_is_not_part_of_the_batch() {
     refused(batch.write("", "x"), ErrorKind::InvalidPath);
     batch.write(home.path().join("fine"), "x").unwrap();
     assert_eq!(batch.commit().unwrap().len(), 1);
+}
+
+#[test]
+fn what_could_not_be_staged_can_be_tried_again() {
+    let home = public_dir();
+    let folder = home.path().join("folder");
+    as_user(1001, 1001, || {
+        fs::create_dir(&folder).unwrap();
+        let mut batch = Batch::new();
+        chmod(&folder, 0o555);
+        for _ in 0..2 {
+            refused(batch.write(folder.join("file"), "x"), ErrorKind::PermissionDenied);
+        }
+        chmod(&folder, 0o755);
+        batch.write(folder.join("file"), "x").unwrap();
+        assert_eq!(batch.commit().unwrap().len(), 1);
+        assert_eq!(names(&folder), ["file"]);
+    });
 }
 
 #[test]

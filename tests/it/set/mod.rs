@@ -6,5 +6,6 @@ mod batch;
 mod discard;
 mod forked;
 mod killed;
+mod letters;
 mod options;
 mod syscalls;

@@ -13,7 +13,7 @@ use durafile::{
 };
 use fs_err as fs;
 
-use crate::support::{best, chmod, dir, mode, names, refused};
+use crate::support::{best, chmod, dir, expect_pass, job, mode, names, refused, strace, this_test};
 
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path.as_ref()).unwrap()
@@ -373,4 +373,35 @@ fn json_ends_with_a_newline_and_is_indented_if_the_options_say_so() {
     // The newline counts.
     let limited = WriteOptions::new().final_newline(true).size_limit(3);
     refused(limited.write_json(home.path().join("single"), &[2]), ErrorKind::TooLarge);
+}
+
+/// Goal: a file whose metadata is not kept has that of a new file, in whichever way it is staged. Method: more directories than
+/// have a staging directory of their own, where links are refused.
+#[test]
+fn a_file_of_a_hosted_directory_has_the_mode_of_a_new_one_if_no_metadata_is_kept() {
+    let test = this_test!();
+    let paths =
+        |home: &std::path::Path| (0..12).map(|n| home.join(n.to_string()).join("file")).collect::<Vec<_>>();
+    if let Some((home, _)) = job(&test) {
+        let mut batch = Batch::new().options(WriteOptions::new().preserve_metadata(false));
+        for path in paths(&home) {
+            batch.write(path, "new").unwrap();
+        }
+        batch.commit().unwrap();
+        return;
+    }
+    if !strace::works() {
+        return;
+    }
+    let home = dir();
+    for path in paths(home.path()) {
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        fs::write(&path, "old").unwrap();
+    }
+    let new = mode(&paths(home.path())[0]);
+    let fault = "inject=linkat:error=EPERM";
+    expect_pass(&strace::faulty(&[fault], &test, home.path(), "").output().unwrap());
+    for path in paths(home.path()) {
+        assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("new", new), "{path:?}");
+    }
 }

@@ -73,6 +73,12 @@ pub(crate) fn limit_open_files(most: u64) {
 /// The file that a streaming save of this process is writing to in `dir`, by its descriptor:
 /// it need not have a name.
 pub(crate) fn staged_in(dir: &Path) -> std::fs::Metadata {
+    staged_yet(dir).unwrap_or_else(|| panic!("no staged file is open in {}", dir.display()))
+}
+
+/// The same for a test that waits for it: nothing may be open yet, or what was may be gone while
+/// it is looked at.
+pub(crate) fn staged_yet(dir: &Path) -> Option<std::fs::Metadata> {
     let dir = fs::canonicalize(dir).unwrap();
     for entry in fs::read_dir("/proc/self/fd").unwrap() {
         let link = entry.unwrap().path();
@@ -82,13 +88,13 @@ pub(crate) fn staged_in(dir: &Path) -> std::fs::Metadata {
         // The file that is to be replaced is open, too, by its own name.
         let staged = leads_to.file_name().is_some_and(durafile::is_remnant) || !leads_to.exists();
         if staged && leads_to.starts_with(&dir) && leads_to != dir {
-            let found = std::fs::metadata(&link).unwrap();
-            if found.is_file() {
-                return found;
+            let found = std::fs::metadata(&link).ok();
+            if let Some(found) = found.filter(|found| found.is_file()) {
+                return Some(found);
             }
         }
     }
-    panic!("no staged file is open in {}", dir.display());
+    None
 }
 
 /// Runs the body as another user, in a thread of its own (Linux keeps credentials by thread).

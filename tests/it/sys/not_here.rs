@@ -39,7 +39,7 @@ const NOT_OURS: [&str; 9] = [
 /// Without random numbers the standard library makes no `HashMap`; it knows these two answers.
 const WITHOUT_RANDOM: [&str; 2] = ["EPERM", "ENOSYS"];
 
-const CASES: [&str; 21] = [
+const CASES: [&str; 24] = [
     "new",
     "replace",
     "create_new",
@@ -50,9 +50,12 @@ const CASES: [&str; 21] = [
     "update",
     IN_PLACE,
     "batch",
+    "batch, tried again",
     "transaction",
+    "transaction, tried again",
     "new directory",
     "copied directory",
+    "copied directory, tried again",
     "linked directory",
     "remove_file",
     "remove_dir_all",
@@ -62,6 +65,12 @@ const CASES: [&str; 21] = [
     "sync",
     "recover",
 ];
+
+/// A step of a set that fails is done once more, with the same set.
+const TRIED_AGAIN: &str = ", tried again";
+
+/// Names that have to be compared, or not, as the directory does it.
+const SPELLINGS: [&str; 2] = ["\u{e9}", "\u{c9}"];
 
 /// No name can be replaced there, whatever else is refused.
 const IN_PLACE: &str = "in place";
@@ -74,6 +83,7 @@ fn prepare(dir: &Path, is_child: bool, case: &str) {
         fs::write(dir.join(name), "old").unwrap();
     }
     fs::write(dir.join("other"), "other").unwrap();
+    fs::write(dir.join("talk/files").join(SPELLINGS[0]), "spelled").unwrap();
     if is_child && case == "recover" {
         let staged = WriteOptions::new().open(dir.join("file")).unwrap();
         std::mem::forget(staged);
@@ -82,6 +92,9 @@ fn prepare(dir: &Path, is_child: bool, case: &str) {
 
 fn act(dir: &Path, case: &str) -> Result<()> {
     let sync = SyncStrategy::PerFile;
+    let (case, tries) = case.strip_suffix(TRIED_AGAIN).map_or((case, 1), |case| (case, 2));
+    let step =
+        |step: &mut dyn FnMut() -> Result<()>| (1..tries).fold(step(), |done, _| done.or_else(|_| step()));
     match case {
         "new" => durafile::write(dir.join("fresh"), "new").map(drop),
         "replace" => durafile::write(dir.join("file"), "new").map(drop),
@@ -100,17 +113,23 @@ fn act(dir: &Path, case: &str) -> Result<()> {
         IN_PLACE => WriteOptions::new().in_place(InPlace::Fallback).write(dir.join("file"), "new").map(drop),
         "batch" => {
             let mut batch = Batch::new().sync(sync);
-            for name in ["file", "other", "fresh"] {
-                batch.write(dir.join(name), "new")?;
+            let spelled = if tries > 1 { &SPELLINGS[..] } else { &[] };
+            for name in ["file", "other", "fresh"].iter().chain(spelled) {
+                step(&mut || batch.write(dir.join(name), "new").map(drop))?;
             }
             batch.commit().map(drop)
         }
         "transaction" => {
             let mut transaction = TransactionOptions::new().sync(sync).begin(dir)?;
-            transaction.write("file", "new")?;
-            transaction.write("talk/metadata", "new")?;
-            transaction.write("a/fresh", "new")?;
-            transaction.remove("gone")?;
+            for name in ["file", "talk/metadata", "a/fresh"] {
+                step(&mut || transaction.write(name, "new"))?;
+            }
+            if tries > 1 {
+                for name in SPELLINGS {
+                    step(&mut || transaction.write(Path::new("talk").join(name), "new"))?;
+                }
+            }
+            step(&mut || transaction.remove("gone"))?;
             transaction.commit().map(drop)
         }
         "new directory" => {
@@ -121,7 +140,11 @@ fn act(dir: &Path, case: &str) -> Result<()> {
         "copied directory" | "linked directory" => {
             let carry = if case == "linked directory" { Carry::HardLink } else { Carry::Copy };
             let mut next = DirOptions::new().carry(carry).sync(sync).update(dir.join("talk"))?;
-            next.write("metadata", "new")?;
+            step(&mut || next.write("metadata", "new"))?;
+            step(&mut || next.write("files/fresh", "new"))?;
+            if tries > 1 {
+                step(&mut || next.write(Path::new("files").join(SPELLINGS[1]), "new"))?;
+            }
             next.commit().map(drop)
         }
         "remove_file" => durafile::remove_file(dir.join("gone")).map(drop),
@@ -215,7 +238,7 @@ impl Sweep<'_> {
             "Pending" | "Unknown" => &[&self.before, &self.after],
             _ => return Err("no state".into()),
         };
-        let is_mixed = self.case == "batch" && state != "Ok";
+        let is_mixed = self.case.starts_with("batch") && state != "Ok";
         if is_mixed {
             self.judge_batch(&without_remnants(home), said.split(' ').nth(2).unwrap_or_default())?;
         } else if state != "Pending" {

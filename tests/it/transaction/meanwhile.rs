@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use crate::support::strace;
-use crate::support::{job, names, this_test};
+use crate::support::{forged, job, names, this_test};
 use crate::transaction::record::{assert_complete, content, half_applied, remnant};
 
 /// In the child that recovers.
@@ -80,4 +80,28 @@ fn somebody_reads_in(dir: &Path) -> bool {
         entries("/proc".into()).filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit());
     let mut open = processes.flat_map(|process| entries(process.path().join("fd")));
     open.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path != dir && path.starts_with(&dir)))
+}
+
+#[test]
+fn a_recovery_takes_no_lock_from_another_recovery() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    // A recovery that takes long: it finishes a transaction, and is held up while it removes something.
+    let Some(home) = half_applied(&test) else { return };
+    let fault = "inject=unlinkat:delay_enter=15000000:when=1";
+    let mut child = strace::faulty(&[fault], &test, home.path(), "recover").spawn().unwrap();
+    let lock = home.path().join(forged::for_target('l', "/recovery"));
+    while !lock.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it was not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = durafile::recover(home.path()).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it was too fast");
+    assert!(lock.exists());
+    // A writer waits for the recovery, whatever another one has seen meanwhile.
+    durafile::Transaction::begin(home.path()).unwrap().discard().unwrap();
+    assert!(!lock.exists(), "the recovery is still at work");
+    assert!(child.wait().unwrap().success());
 }

@@ -143,3 +143,30 @@ fn a_disk_without_room_for_copies_is_told_before_the_commit_point() {
         assert_eq!(names(&root), ["a", "b"]);
     });
 }
+
+/// Goal: no content whose fsync failed is taken for durable, whatever the errno: some of these are those of a refused link,
+/// after which the record is written once more. Method: strace answers one fsync with them.
+#[test]
+fn a_failed_sync_fails_the_transaction_whatever_its_errno() {
+    let test = this_test!();
+    if let Some((home, _)) = job(&test) {
+        let mut change = TransactionOptions::new().sync(SyncStrategy::PerFile).begin(home).unwrap();
+        for name in ["a", "b", "c"] {
+            change.write(name, "new").unwrap();
+        }
+        let error = change.commit().unwrap_err();
+        assert_eq!(error.target(), TargetState::Unchanged, "{error}: {:?}", error.io_error());
+        return;
+    }
+    if !strace::works() {
+        return;
+    }
+    for errno in ["EUCLEAN", "EROFS", "EPERM", "ENXIO", "EIO"] {
+        for nth in 1..=3 {
+            let home = dir();
+            let fault = format!("inject=fsync:error={errno}:when={nth}");
+            expect_pass(&strace::faulty(&[&fault], &test, home.path(), "").output().unwrap());
+            assert!(names(home.path()).is_empty(), "{errno} {nth}: {:?}", names(home.path()));
+        }
+    }
+}
