@@ -13,19 +13,18 @@ use std::time::Duration;
 
 use crate::atomic::publish::{Guard, Unguarded};
 use crate::atomic::staged::Staged;
-use crate::atomic::staged::TRIES;
 use crate::atomic::target::Target;
-use crate::cancel::{Backoff, CancelToken};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::journal::checksum::{Checksum, checksum};
 use crate::options::durability::Committed;
 use crate::options::file_version::FileVersion;
 use crate::options::{InPlace, Symlinks, WriteOptions};
+use crate::overwrite::lock::LockedFile;
 use crate::overwrite::save;
 use crate::set::spelling::lower_case;
 use crate::set::writer_lock::{Patience, WriterLock};
-use crate::sys::{self, File, Kind, Lock, ProcessMark};
+use crate::sys::{self, File, Kind, absent};
 
 /// The version that must stand at the target's name.
 #[derive(Debug)]
@@ -79,30 +78,20 @@ impl Expected {
     fn check(&self, target: &Target) -> Result<()> {
         let changed = || Err(Error::new(ErrorKind::Changed, "save", &target.path));
         let fail = |e| Error::io("compare", &target.path, e);
+        let found = absent(target.dir.stat_at(&target.name)).map_err(fail)?;
         let Expected::Version(version, if_missing) = self else {
-            return match target.dir.stat_at(&target.name) {
-                Err(e) if sys::is_not_found(&e) => Ok(()),
-                found => found.map_err(fail).and_then(|_| changed()),
-            };
+            return found.map_or(Ok(()), |_| changed());
         };
-        match target.dir.stat_at(&target.name) {
-            Err(e) if sys::is_not_found(&e) => {
-                return Err(Error::new(*if_missing, "save", &target.path));
-            }
-            found => {
-                let found = found.map_err(fail)?;
-                if found.kind != Kind::File || found.size != version.size() {
-                    return changed();
-                }
-            }
+        let missing = || Error::new(*if_missing, "save", &target.path);
+        let found = found.ok_or_else(missing)?;
+        if found.kind != Kind::File || found.size != version.size() {
+            return changed();
         }
-        match target.dir.open_file(&target.name).and_then(|file| checksum(&file)) {
-            Err(e) if sys::is_not_found(&e) => Err(Error::new(*if_missing, "save", &target.path)),
-            found => match found.map_err(fail)? == version.checksum() {
-                true => Ok(()),
-                false => changed(),
-            },
-        }
+        let sum = match target.dir.open_file(&target.name).and_then(|file| checksum(&file)) {
+            Err(e) if sys::is_not_found(&e) => return Err(missing()),
+            sum => sum.map_err(fail)?,
+        };
+        if sum == version.checksum() { Ok(()) } else { changed() }
     }
 }
 
@@ -211,22 +200,7 @@ pub(crate) enum TargetLock {
     /// A lock file beside it.
     Beside(#[expect(dead_code, reason = "it is there to be dropped")] WriterLock),
     /// The lock on the file itself, where no file can be created beside it.
-    Itself(LockedTarget),
-}
-
-#[derive(Debug)]
-pub(crate) struct LockedTarget {
-    file: File,
-    made_by: ProcessMark,
-}
-
-impl Drop for LockedTarget {
-    fn drop(&mut self) {
-        if self.made_by.is_this() {
-            // Not by closing: a child that is being started may have it open for a moment.
-            let _ = self.file.unlock();
-        }
-    }
+    Itself(LockedFile),
 }
 
 impl TargetLock {
@@ -236,7 +210,10 @@ impl TargetLock {
         let name = lower_case(&target.name);
         let patience = Patience { path: &target.path, timeout: Duration::MAX, cancel };
         match WriterLock::take(&target.dir, &name, &patience) {
-            Err(e) if may_not_create(&e) && target.existing.is_some() => take_itself(target, cancel),
+            Err(e) if may_not_create(&e) && target.existing.is_some() => {
+                let open = || target.dir.open_to_lock_or_read(&target.name);
+                LockedFile::wait(target, &open, Duration::MAX, cancel).map(TargetLock::Itself)
+            }
             taken => taken.map(TargetLock::Beside),
         }
     }
@@ -244,35 +221,4 @@ impl TargetLock {
 
 fn may_not_create(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-}
-
-fn take_itself(target: &Target, cancel: Option<&CancelToken>) -> Result<TargetLock> {
-    let fail = |e| Error::io("lock", &target.path, e);
-    let (mut mismatches, mut backoff) = (0, Backoff::new());
-    loop {
-        CancelToken::check(cancel, &target.path)?;
-        let file = match target.dir.open_file_to_lock(&target.name) {
-            // A descriptor that can only read will do, but over NFS.
-            Err(e) if sys::is_forbidden(&e) => target.dir.open_file(&target.name),
-            opened => opened,
-        };
-        let file = file.map_err(fail)?;
-        let locked = file.stat().map_err(fail)?;
-        match file.try_lock().map_err(fail)? {
-            Lock::Held => {
-                let held = LockedTarget { file, made_by: ProcessMark::this() };
-                if target.dir.stat_at(&target.name).is_ok_and(|now| now.id == locked.id) {
-                    return Ok(TargetLock::Itself(held));
-                }
-                // It was replaced meanwhile; or each look finds another inode, and no lock holds anybody off.
-                mismatches += 1;
-                if mismatches == TRIES {
-                    return Err(Error::new(ErrorKind::Unsupported, "lock", &target.path));
-                }
-            }
-            Lock::Elsewhere => {}
-            Lock::Unsupported => return Err(Error::new(ErrorKind::Unsupported, "lock", &target.path)),
-        }
-        backoff.pause(Duration::MAX);
-    }
 }

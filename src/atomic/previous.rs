@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
-use crate::sys::{self, Dir, FileId, Kind};
+use crate::sys::{self, Dir, FileId, Kind, absent};
 
 impl WriteOptions {
     /// Refuses a name that can't be that of a previous version, before anything is touched.
@@ -57,7 +57,7 @@ impl Kept {
     /// Another save may have replaced the target since, and rely on the second name. So both names must lead to the old
     /// version still; a save that comes between this look and the next call is not seen.
     pub(crate) fn undo(self, target: &OsStr) {
-        let is_old = |name: &OsStr| self.dir.stat_at(name).is_ok_and(|found| found.id == self.id);
+        let is_old = |name: &OsStr| matches!(self.dir.leads_to(name, self.id), Ok(true));
         if !is_old(target) || !is_old(&self.name) {
             return;
         }
@@ -76,10 +76,7 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     let Some(name) = &options.keep_previous else { return Ok(None) };
     let (dir, path) = (&target.dir, &target.path);
     let failed = |e| Error::io(KEEP, path, e);
-    let found = match dir.stat_at(&target.name) {
-        Err(e) if sys::is_not_found(&e) => return Ok(None),
-        found => found.map_err(failed)?,
-    };
+    let Some(found) = absent(dir.stat_at(&target.name)).map_err(failed)? else { return Ok(None) };
     let before = dir.stat_at(name);
     match &before {
         Ok(kept) if kept.id == found.id && (kept.nlink < 2 || is_other_spelling(dir, &target.name, name)) => {

@@ -218,7 +218,7 @@ impl Target {
 
     /// A crash may have left the old version with two names; see [`WriteOptions::keep_previous`].
     fn refuse_other_names(&self, stat: &Stat, options: &WriteOptions) -> Result<()> {
-        let is_previous = |name: &OsString| self.dir.stat_at(name).is_ok_and(|found| found.id == stat.id);
+        let is_previous = |name: &OsString| matches!(self.dir.leads_to(name, stat.id), Ok(true));
         let ours = options.keep_previous.as_ref().is_some_and(is_previous);
         refuse_hard_links(self.existing.as_ref(), options, u64::from(ours), &self.path)
     }

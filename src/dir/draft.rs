@@ -358,9 +358,8 @@ impl Draft {
     /// The present version has this very file: it was carried over by a link.
     fn is_in_old(&self, rel: &Path, staged: &TargetMeta) -> bool {
         self.old.as_ref().is_some_and(|old| {
-            let found =
-                open_parent(&old.dir, rel).and_then(|dir| dir.stat_at(rel.file_name().unwrap_or_default()));
-            found.is_ok_and(|found| found.id == staged.stat.id)
+            let name = rel.file_name().unwrap_or_default();
+            open_parent(&old.dir, rel).and_then(|dir| dir.leads_to(name, staged.stat.id)).unwrap_or(false)
         })
     }
 

@@ -36,7 +36,7 @@ impl Draft {
         let parent = &self.target.parent;
         delete_old_versions(parent, &self.target.name);
         let (Some(old), Some(mut at)) = (self.old.take(), at) else { return };
-        if !parent.stat_at(&at).is_ok_and(|found| found.id == old.stat.id) {
+        if !matches!(parent.leads_to(&at, old.stat.id), Ok(true)) {
             return;
         }
         let policy = RemnantPolicy::default();
@@ -92,7 +92,7 @@ pub(crate) fn release(target: &DirTarget, root: &LockedVersion) -> io::Result<()
 }
 
 fn find(target: &DirTarget, root: &LockedVersion) -> io::Result<Option<OsString>> {
-    let is_it = |name: &OsStr| target.parent.stat_at(name).is_ok_and(|found| found.id == root.stat.id);
+    let is_it = |name: &OsStr| matches!(target.parent.leads_to(name, root.stat.id), Ok(true));
     if let Some(place) = waiting_names(&target.name).find(|place| is_it(place)) {
         return Ok(Some(place));
     }

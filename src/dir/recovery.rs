@@ -213,9 +213,8 @@ impl SwapRecovery<'_> {
             }
         };
         // Its writer may have ended between finding and locking.
-        let still_there =
-            self.dir.stat_at(name).is_ok_and(|now| file.stat().is_ok_and(|read| read.id == now.id));
-        let done = if still_there { self.recover_read(name, &record, is_copy) } else { Ok(()) };
+        let is_there = file.stat().and_then(|read| self.dir.leads_to(name, read.id)).unwrap_or(false);
+        let done = if is_there { self.recover_read(name, &record, is_copy) } else { Ok(()) };
         drop(lock);
         done
     }

@@ -13,11 +13,11 @@ use crate::dir::target::DirTarget;
 use crate::error::{Error, Result};
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
-use crate::remnant::trust::{Found, Level, absent};
+use crate::remnant::trust::{Found, Level};
 use crate::set::options::SetOptions;
 use crate::set::spelling::{is_one_entry, loose_key, lower_case};
 use crate::set::writer_lock::WriterLock;
-use crate::sys::Dir;
+use crate::sys::{Dir, absent};
 
 /// The right to replace a directory, given up when dropped.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! From a path to the directory that will be swapped there, links followed.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::set::enclosing::INODES_CHANGE;
 use crate::set::options::SetOptions;
-use crate::sys::{self, Dir, Kind, Lock, Stat};
+use crate::sys::{self, Dir, Kind, Lock, Stat, absent};
 
 /// Where a directory goes. `parent` holds the *resolved* name.
 #[derive(Debug)]
@@ -54,14 +53,6 @@ impl DirTarget {
         }
     }
 
-    /// Does the name lead to this inode?
-    pub(crate) fn leads_to(&self, stat: &Stat) -> io::Result<bool> {
-        match self.parent.stat_at(&self.name) {
-            Err(e) if sys::is_not_found(&e) => Ok(false),
-            found => Ok(found?.id == stat.id),
-        }
-    }
-
     /// Takes hold of the directory that is there.
     pub(crate) fn hold(&self) -> Result<Option<LockedVersion>> {
         let fail = |e| Error::io("open", &self.path, e);
@@ -75,7 +66,7 @@ impl DirTarget {
             };
             let stat = dir.stat().map_err(fail)?;
             match dir.try_lock_shared().map_err(|e| Error::io("lock", &self.path, e))? {
-                Lock::Held if self.leads_to(&stat).map_err(fail)? => {
+                Lock::Held if self.parent.leads_to(&self.name, stat.id).map_err(fail)? => {
                     return Ok(Some(LockedVersion::new(dir, stat)));
                 }
                 Lock::Held => {}
@@ -84,18 +75,14 @@ impl DirTarget {
                 Lock::Unsupported => return Err(Error::new(ErrorKind::Unsupported, "lock", &self.path)),
             }
         }
-        let [one, other] = [self.stat()?, self.stat()?].map(|stat| stat.map(|stat| stat.id));
-        if one != other {
+        if self.parent.is_changing_inodes(&self.name).map_err(fail)? {
             return Err(Error::new(ErrorKind::Unsupported, "lock", &self.path).because(INODES_CHANGE));
         }
         Err(Error::new(ErrorKind::Locked, "lock", &self.path))
     }
 
     fn stat(&self) -> Result<Option<Stat>> {
-        match self.parent.stat_at(&self.name) {
-            Err(e) if sys::is_not_found(&e) => Ok(None),
-            found => found.map(Some).map_err(|e| Error::io("inspect", &self.path, e)),
-        }
+        absent(self.parent.stat_at(&self.name)).map_err(|e| Error::io("inspect", &self.path, e))
     }
 
     fn follow(&mut self, link: &Stat, options: &SetOptions) -> Result<()> {

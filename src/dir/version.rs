@@ -95,11 +95,12 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Optio
             lock => lock,
         },
     };
-    let lookup = || parent.stat_at(name).ok().map(|found| found.id);
-    match lookup() {
-        Some(now) if now == stat.id => Ok(Some((root, lock))),
-        // Where each look finds another inode, nobody can tell what a swap has done.
-        Some(now) if lookup().is_some_and(|again| again != now) => Err(io::ErrorKind::Unsupported.into()),
+    match parent.leads_to(name, stat.id) {
+        Ok(true) => Ok(Some((root, lock))),
+        // Nobody can tell what a swap has done.
+        Ok(false) if matches!(parent.is_changing_inodes(name), Ok(true)) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
         _ => Ok(None),
     }
 }

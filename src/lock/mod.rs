@@ -12,7 +12,7 @@ use crate::cancel::Backoff;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::lock::holder::{Holder, HolderRecord};
-use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Share, Stat};
+use crate::sys::{self, Dir, File, Kind, Lock, ProcessMark, Share, Stat, absent};
 
 /// How often a file that was replaced between opening and locking it is tried anew.
 const TRIES: usize = 1000;
@@ -336,7 +336,8 @@ impl LockPath {
                 Lock::Unsupported => return Err(self.refused(ErrorKind::Unsupported)),
             }
             // Removed or replaced before it was locked: others lock what is there now.
-            if self.leads_to(&file).map_err(|e| self.failed(e))? {
+            let locked = file.stat().map_err(|e| self.failed(e))?;
+            if self.dir.leads_to(&self.name, locked.id).map_err(|e| self.failed(e))? {
                 let recorded = share == Share::Exclusive && HolderRecord::now().write(&file);
                 let taken_by = ProcessMark::this();
                 return Ok(LockFile { file, path: self.path, taken_by, recorded, released: false });
@@ -344,15 +345,6 @@ impl LockPath {
         }
         // Either someone removes the file all the time, or its inode number changes by itself.
         Err(self.refused(ErrorKind::Unsupported))
-    }
-
-    fn leads_to(&self, file: &File) -> io::Result<bool> {
-        let locked = file.stat()?;
-        match self.dir.stat_at(self.name()) {
-            Ok(now) => Ok(now.id == locked.id && locked.kind == Kind::File),
-            Err(e) if sys::is_not_found(&e) => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 
     /// Opens or creates the file. None if it came or went meanwhile.
@@ -363,10 +355,8 @@ impl LockPath {
         const MODE: u32 = 0o600;
         let found = match self.stat()? {
             None => self.dir.create_new(self.name(), MODE),
-            Some(_) => match self.dir.open_file_to_lock(self.name()) {
-                Err(e) if share == Share::Shared && sys::is_forbidden(&e) => self.dir.open_file(self.name()),
-                opened => opened,
-            },
+            Some(_) if share == Share::Shared => self.dir.open_to_lock_or_read(self.name()),
+            Some(_) => self.dir.open_file_to_lock(self.name()),
         };
         match found {
             Ok(file) => Ok(Some(file)),
@@ -377,14 +367,11 @@ impl LockPath {
 
     /// Looks at what is there, and refuses all but a regular file or nothing: opening a device could do anything.
     fn stat(&self) -> Result<Option<Stat>> {
-        match self.dir.stat_at(self.name()) {
-            Err(e) if sys::is_not_found(&e) => Ok(None),
-            Err(e) => Err(self.failed(e)),
-            Ok(found) => match found.kind {
-                Kind::File => Ok(Some(found)),
-                Kind::Dir => Err(self.refused(ErrorKind::IsADirectory)),
-                Kind::Symlink | Kind::Other => Err(self.refused(ErrorKind::InvalidPath)),
-            },
+        let found = absent(self.dir.stat_at(self.name())).map_err(|e| self.failed(e))?;
+        match found.as_ref().map(|found| found.kind) {
+            None | Some(Kind::File) => Ok(found),
+            Some(Kind::Dir) => Err(self.refused(ErrorKind::IsADirectory)),
+            Some(Kind::Symlink | Kind::Other) => Err(self.refused(ErrorKind::InvalidPath)),
         }
     }
 

@@ -33,7 +33,7 @@
 //! [`WriteOptions::undo_dir`]: crate::options::WriteOptions::undo_dir
 //! [`TargetState::Pending`]: crate::error::TargetState::Pending
 
-mod lock;
+pub(crate) mod lock;
 mod record;
 pub(crate) mod recovery;
 mod restore;

@@ -15,8 +15,8 @@ use crate::overwrite::restore::Undo;
 use crate::overwrite::undo_copy::{UndoDir, name_for};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::report::RemnantState;
-use crate::remnant::trust::{Found, Level, Trust, TrustPolicy, absent};
-use crate::sys::{self, Dir, File, Kind, Lock};
+use crate::remnant::trust::{Found, Level, Trust, TrustPolicy};
+use crate::sys::{self, Dir, File, Kind, Lock, absent};
 
 /// The outcome for an undo copy.
 #[derive(Debug)]
@@ -61,9 +61,9 @@ pub(crate) fn recover_undo(
     let Some((parent, file_name, told)) = locate(dir, &undo, root)? else {
         return Ok(RemnantState::Ignored.into());
     };
-    let found = match parent.as_deref().map(|parent| parent.stat_at(&file_name)).transpose() {
-        Err(e) if sys::is_gone(&e) => None,
-        found => found?,
+    let found = match &parent {
+        Some(parent) => absent(parent.stat_at(&file_name))?,
+        None => None,
     };
     // Without the mount, the name leads to another file; with it, it may lead to this one again.
     if undo.record.is_mount_point && !found.is_some_and(|found| found.mount_root) {
@@ -229,7 +229,7 @@ impl<'d> Holder<'d> {
     fn recover_locked(&self, undo: &Undo, file: &File) -> io::Result<UndoState> {
         // The save may have ended between finding and locking.
         let copy = undo.file.stat()?.id;
-        if absent(self.trust.dir().stat_at(self.name))?.is_none_or(|now| now.id != copy) {
+        if !self.trust.dir().leads_to(self.name, copy)? {
             return Ok(UndoState::Left(RemnantState::Ignored));
         }
         if !undo.is_sound()? || !undo.explains(file)? {

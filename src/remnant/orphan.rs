@@ -9,8 +9,8 @@ use crate::names::{self, Role};
 use crate::remnant::readers::is_read_inside;
 use crate::remnant::remove_tree::remove_opened;
 use crate::remnant::report::RemnantState;
-use crate::remnant::trust::{Found, Level, Removal, Trust, TrustPolicy, absent, tie_of};
-use crate::sys::{self, Dir, File, Kind, Lock, Share, Stat};
+use crate::remnant::trust::{Found, Level, Removal, Trust, TrustPolicy, tie_of};
+use crate::sys::{self, Dir, File, Kind, Lock, Share, Stat, absent};
 
 /// How a recovery treats remnants.
 #[derive(Clone, Copy, Debug, Default)]

@@ -21,10 +21,8 @@ pub(crate) fn remove_tree(parent: &Dir, name: &OsStr) -> io::Result<()> {
 
 /// Removes a tree that is open. If somebody has moved it, or put another one at its name, both stay.
 pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result<()> {
-    match parent.stat_at(name) {
-        Ok(found) if found.id == top.stat()?.id => {}
-        Ok(_) => return Ok(()),
-        Err(e) => return gone(Err(e)),
+    if !parent.leads_to(name, top.stat()?.id)? {
+        return Ok(());
     }
     empty_whole(top, None)?;
     gone(parent.rmdir(name))
@@ -32,10 +30,9 @@ pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result
 
 /// Deletes all but one of the files in a directory that is open and still has its name.
 pub(crate) fn empty_but(parent: &Dir, name: &OsStr, top: &Dir, kept: &OsStr) -> io::Result<()> {
-    match parent.stat_at(name) {
-        Ok(found) if found.id == top.stat()?.id => empty_whole(top, Some(kept)),
-        Ok(_) => Ok(()),
-        Err(e) => gone(Err(e)),
+    match parent.leads_to(name, top.stat()?.id)? {
+        true => empty_whole(top, Some(kept)),
+        false => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
-use crate::sys::{self, Dir, File, Kind, Stat};
+use crate::sys::{self, Dir, File, Kind, Stat, absent};
 
 /// The use that is made of a remnant that is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,14 +285,6 @@ fn probe(dir: &Dir) -> io::Result<View> {
 /// The name of the file in a directory that says that this is the directory's own name.
 pub(crate) fn tie_of(name: &OsStr) -> std::ffi::OsString {
     names::for_target(Role::Lock, name)
-}
-
-/// Returns `None` for what isn't there, or is something that we never put there.
-pub(crate) fn absent<T>(found: io::Result<T>) -> io::Result<Option<T>> {
-    match found {
-        Err(e) if sys::is_gone(&e) => Ok(None),
-        found => found.map(Some),
-    }
 }
 
 /// The staged copy of a file that its owner may only write is opened for writing.

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::names::Role;
-use crate::remnant::trust::absent;
 use crate::set::staging_dir::StagingDir;
-use crate::sys::{self, Dir, FileId, FsKind};
+use crate::sys::{self, Dir, FileId, FsKind, absent};
 
 /// Names that may be one have the same key. Letters that have no ASCII form in another case count for nothing, however
 /// they are spelled.
@@ -182,7 +181,7 @@ fn entry_of<'a>(
     let key = loose_key(name.as_ref());
     let alike = || listed.iter().filter(|listed| loose_key(listed.as_ref()) == key);
     for listed in alike() {
-        if absent(dir.stat_at(listed))?.is_some_and(|found| found.id == id) {
+        if dir.leads_to(listed, id)? {
             return Ok(Some(listed));
         }
     }

@@ -187,7 +187,7 @@ impl WriterLock {
                     return Err(e);
                 }
             }
-            if is_locked || dir.stat_at(&name).is_ok_and(|now| now.id == stat.id) {
+            if is_locked || dir.leads_to(&name, stat.id).unwrap_or(false) {
                 let made_by = ProcessMark::this();
                 return Ok(Tried::Taken(WriterLock { dir: Arc::clone(dir), name, file, made_by }));
             }
@@ -290,12 +290,7 @@ fn create(dir: &Dir, name: &OsStr) -> io::Result<Option<(File, bool)>> {
 /// Opens the lock file, and refuses what is none: a link, a FIFO, a second name of some other file, anything
 /// with something in it. None if the caller has no right to it.
 fn open_existing(dir: &Dir, name: &OsStr) -> io::Result<Option<File>> {
-    let opened = match dir.open_file_to_lock(name) {
-        // A descriptor that can only read will do, but over NFS.
-        Err(e) if sys::is_forbidden(&e) => dir.open_file(name),
-        opened => opened,
-    };
-    match opened {
+    match dir.open_to_lock_or_read(name) {
         Err(e) if is_planted(dir, name, &e) => Err(io::ErrorKind::PermissionDenied.into()),
         Err(e) if sys::is_forbidden(&e) => Ok(None),
         Err(e) => Err(e),

@@ -29,6 +29,7 @@ macro_rules! record_once {
     };
 }
 
+mod entry;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(target_vendor = "apple")]
@@ -52,6 +53,7 @@ mod windows;
 #[cfg(not(any(unix, windows)))]
 compile_error!("durafile knows Unix and Windows");
 
+pub(crate) use entry::absent;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::*;
 #[cfg(target_vendor = "apple")]

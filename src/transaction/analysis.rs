@@ -43,8 +43,8 @@ use std::sync::Arc;
 use crate::atomic::content::ContentId;
 use crate::journal::checksum::checksum;
 use crate::names::name_of;
-use crate::remnant::trust::{Found, Level, Trust, absent};
-use crate::sys::{self, Dir, File, Fingerprint, Kind, LastingId};
+use crate::remnant::trust::{Found, Level, Trust};
+use crate::sys::{self, Dir, File, Fingerprint, Kind, LastingId, absent};
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::record::{Action, Change, TransactionRecord, distinct};
 
