@@ -31,7 +31,7 @@ fn is_pending(name: &OsString) -> bool {
 ///
 /// The error is `Locked` if a writer is at work, `Corrupt`, `Unsupported` or `Untrusted` for what can't be recovered.
 pub(crate) fn recover_pending_in(dir: &Arc<Dir>, remnants: &[OsString], path: &Path) -> Result<bool> {
-    let fail = |e| Error::io("settle what is pending in", path, e);
+    let fail = |e| Error::io("recover what is pending in", path, e);
     let of = |wanted: Role| remnants.iter().filter(move |name| names::role_of(name) == Some(wanted));
     for lock in of(Role::Lock) {
         if WriterLock::is_file_held(dir, lock).map_err(fail)? {
@@ -60,22 +60,9 @@ pub(crate) fn recover_pending_in(dir: &Arc<Dir>, remnants: &[OsString], path: &P
     for entry in dir.entries().map_err(fail)? {
         let (name, _) = entry.map_err(fail)?;
         if is_pending(&name) {
-            return Err(refuse(&name, path, &report));
+            let kind = report.stopper(&|left| left == name).map_or(ErrorKind::Locked, |(kind, _)| kind);
+            return Err(Error::new(kind, "carry over what is pending at", &path.join(&name)));
         }
     }
     Ok(true)
-}
-
-fn refuse(name: &OsString, path: &Path, report: &RecoveryReport) -> Error {
-    let is_in = |list: &[std::path::PathBuf]| list.iter().any(|found| found.as_os_str() == name);
-    let kind = if is_in(&report.untrusted) {
-        ErrorKind::Untrusted
-    } else if is_in(&report.undecided) {
-        ErrorKind::Corrupt
-    } else if is_in(&report.unreadable) {
-        ErrorKind::Unsupported
-    } else {
-        ErrorKind::Locked
-    };
-    Error::new(kind, "carry over what is pending at", &path.join(name))
 }

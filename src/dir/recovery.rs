@@ -130,7 +130,7 @@ pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
     let trust = policy.trust(dir);
     let untrusted = || {
         let path = target.path.with_file_name(&name);
-        Err(Error::new(ErrorKind::Untrusted, "obey the record of an interrupted save at", &path))
+        Err(Error::new(ErrorKind::Untrusted, "recover the interrupted save of the record", &path))
     };
     let file = match trust.open_file(&name, Level::Obeyed).map_err(fail)? {
         trust::Found::Absent => return Ok(()),

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::atomic::target::Target;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::journal::encoding::read_at_most;
 use crate::key_value::{self, KeyValues};
 use crate::options::WriteOptions;
 use crate::options::durability::Durability;
@@ -121,9 +122,7 @@ fn read(path: &Path) -> Result<Option<Beat>> {
     let target = Target::resolve_to_read(path)?;
     let failed = |e| Error::io("read", path, e);
     let file = target.dir.open_file(&target.name).map_err(failed)?;
-    let mut content = [0; key_value::MAX_LEN];
-    let len = file.read_at(&mut content, 0).map_err(failed)?;
-    Ok(Beat::from_text(content.get(..len).unwrap_or_default()))
+    Ok(Beat::from_text(&read_at_most(&file, key_value::MAX_LEN).map_err(failed)?))
 }
 
 /// A moment, by two clocks.

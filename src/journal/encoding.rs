@@ -51,14 +51,20 @@ pub(crate) enum Unusable {
 
 /// Reads what may be a record. What is too long for one comes back cut off, and so as a corrupt one.
 pub(crate) fn read(file: &File) -> io::Result<Vec<u8>> {
-    let (mut record, mut chunk) = (Vec::new(), vec![0; 64 << 10]);
-    while record.len() <= LONGEST {
-        match file.read_at(&mut chunk, record.len() as u64)? {
+    read_at_most(file, LONGEST + 1)
+}
+
+/// Reads a file to its end, or so many bytes of it.
+pub(crate) fn read_at_most(file: &File, longest: usize) -> io::Result<Vec<u8>> {
+    let (mut content, mut chunk) = (Vec::new(), vec![0; longest.min(64 << 10)]);
+    while content.len() < longest {
+        match file.read_at(&mut chunk, content.len() as u64)? {
             0 => break,
-            read => record.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+            read => content.extend_from_slice(chunk.get(..read).unwrap_or_default()),
         }
     }
-    Ok(record)
+    content.truncate(longest);
+    Ok(content)
 }
 
 /// Reads a record that something else follows in its file, and says where that begins. What is no record comes

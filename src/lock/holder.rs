@@ -3,6 +3,7 @@
 use std::io;
 use std::time::SystemTime;
 
+use crate::journal::encoding::read_at_most;
 use crate::key_value::{self, KeyValues};
 use crate::sys::{self, File, Process};
 
@@ -53,7 +54,8 @@ impl HolderRecord {
     /// isn't ours to overwrite: the path of a lock may be a mistake, or lead to another file by
     /// a hard link.
     pub(crate) fn write(&self, file: &File) -> bool {
-        let replaceable = read(file).is_ok_and(|content| may_be_replaced(&content));
+        let content = read_at_most(file, key_value::MAX_LEN);
+        let replaceable = content.is_ok_and(|content| may_be_replaced(&content));
         if !replaceable || !file.stat().is_ok_and(|stat| stat.nlink == 1) {
             return false;
         }
@@ -64,7 +66,7 @@ impl HolderRecord {
     }
 
     pub(crate) fn read(file: &File) -> io::Result<Option<HolderRecord>> {
-        Ok(HolderRecord::from_text(&read(file)?))
+        Ok(HolderRecord::from_text(&read_at_most(file, key_value::MAX_LEN)?))
     }
 
     /// Is the holder certainly gone? Asked without touching the lock.
@@ -104,14 +106,6 @@ impl HolderRecord {
         let since = SystemTime::UNIX_EPOCH.checked_add(note.duration("since")?)?;
         Some(HolderRecord { process, host: note.value("host")?, since })
     }
-}
-
-/// The content, if it is short; of a long file, only the beginning.
-fn read(file: &File) -> io::Result<Vec<u8>> {
-    let mut content = vec![0; key_value::MAX_LEN];
-    let len = file.read_at(&mut content, 0)?;
-    content.truncate(len);
-    Ok(content)
 }
 
 /// A record of ours, or nothing. Digits may be the process id of another program that locks the file, or all

@@ -8,13 +8,12 @@ use std::sync::Arc;
 use crate::atomic::parent_sync::sync_parent;
 use crate::atomic::target::Target;
 use crate::error::{Error, Result};
-use crate::error_kind::ErrorKind;
 use crate::journal::encoding::Unusable;
 use crate::options::WriteOptions;
 use crate::overwrite::restore::Undo;
 use crate::overwrite::undo_copy::{UndoDir, name_for};
 use crate::remnant::orphan::RemnantPolicy;
-use crate::remnant::report::RemnantState;
+use crate::remnant::report::{RecoveryReport, RemnantState};
 use crate::remnant::trust::{Found, Level, Trust, TrustPolicy};
 use crate::sys::{self, Dir, File, Kind, Lock, absent};
 
@@ -165,9 +164,6 @@ fn undo_dirs(target: &Target, options: &WriteOptions) -> impl Iterator<Item = Un
 
 fn recover_here(undo: &UndoDir, file: &File, target: &Target) -> Result<bool> {
     let fail = |e| Error::io("restore the old content of", &target.path, e);
-    let refuse = |kind| {
-        Err(Error::new(kind, "obey the record of an interrupted save at", &undo.path.join(&undo.name)))
-    };
     let holder = Holder::new(&undo.dir, &undo.name, RemnantPolicy::default());
     let state = match holder.open().map_err(fail)? {
         Ok(copy) => {
@@ -184,12 +180,15 @@ fn recover_here(undo: &UndoDir, file: &File, target: &Target) -> Result<bool> {
         }
         Err(state) => state,
     };
-    match state {
-        RemnantState::Untrusted => refuse(ErrorKind::Untrusted),
-        RemnantState::Unreadable => refuse(ErrorKind::Unsupported),
-        _ => Ok(false),
+    let mut report = RecoveryReport::default();
+    report.add(state, &undo.name);
+    match report.stopper(&|_| true) {
+        Some((kind, name)) => Err(Error::new(kind, RECORD, &undo.path.join(name))),
+        None => Ok(false),
     }
 }
+
+const RECORD: &str = "recover the interrupted save of the record";
 
 enum UndoState {
     Restored,

@@ -98,13 +98,13 @@ impl Walk<'_> {
             let mut report = RecoveryReport::default();
             let done = recover_transactions(dir, &journals, &staged, self.policy, &mut report);
             let names = journals.iter().chain(&staged);
-            self.take_down((report, done), folder, names, "settle the transaction in");
+            self.take_down((report, done), folder, names, "recover the transaction in");
         }
         let swaps = Found { records: of(Role::Swap), kept: of(Role::Kept), trees: of(Role::Tree) };
         if !swaps.is_empty() {
             let mut report = RecoveryReport::default();
             let done = recover_swaps(dir, &swaps, self.policy, &mut report);
-            self.take_down((report, done), folder, swaps.names(), "settle the directories in");
+            self.take_down((report, done), folder, swaps.names(), "recover the directories in");
         }
         for name in of(Role::Undo) {
             self.undo(dir, folder, &name);
@@ -153,7 +153,7 @@ impl Walk<'_> {
     fn recover_one(&mut self, folder: &Path, name: &OsString, settled: io::Result<RemnantState>) {
         let mut report = RecoveryReport::default();
         let done = settled.map(|state| report.add(state, name));
-        self.take_down((report, done), folder, std::iter::once(name), "settle the remnant in");
+        self.take_down((report, done), folder, std::iter::once(name), "recover the remnant in");
     }
 
     fn take_down<'n>(

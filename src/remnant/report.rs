@@ -1,7 +1,9 @@
 //! The report on remnants.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::error_kind::ErrorKind;
 
 /// The outcome for a remnant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,5 +55,18 @@ impl RecoveryReport {
             RemnantState::Untrusted => self.untrusted.push(name.into()),
             RemnantState::Quarantined(aside) => self.quarantined.push(aside.into()),
         }
+    }
+
+    /// The first of these remnants that a writer must not go over, and the kind of error that it ends with.
+    pub(crate) fn stopper(&self, is_one: &dyn Fn(&OsStr) -> bool) -> Option<(ErrorKind, &Path)> {
+        let lists = [
+            (&self.untrusted, ErrorKind::Untrusted),
+            (&self.undecided, ErrorKind::Corrupt),
+            (&self.unreadable, ErrorKind::Unsupported),
+        ];
+        lists.into_iter().find_map(|(list, kind)| {
+            let found = list.iter().find(|name| is_one(name.as_os_str()));
+            found.map(|name| (kind, name.as_path()))
+        })
     }
 }

@@ -1,11 +1,10 @@
 //! How a transaction begins: lock, what is pending, an empty list of changes.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::error_kind::ErrorKind;
 use crate::failing;
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
@@ -51,7 +50,7 @@ impl TransactionOptions {
 /// Finishes or undoes what a crash left of an earlier transaction. What can't be decided stays as it is, and
 /// keeps the next transaction from beginning over it.
 fn recover_pending(path: &Path, root: &Arc<Dir>) -> Result<()> {
-    let fail = |e| Error::io("settle the last transaction in", path, e);
+    let fail = |e| Error::io("recover the last transaction in", path, e);
     let (journals, staged) = list(root).map_err(fail)?;
     if journals.is_empty() && staged.is_empty() {
         return Ok(());
@@ -59,18 +58,10 @@ fn recover_pending(path: &Path, root: &Arc<Dir>) -> Result<()> {
     let mut report = RecoveryReport::default();
     recover_locked(root, &journals, &staged, RemnantPolicy::of_writer(), &mut report).map_err(fail)?;
     // Whatever else somebody has put here stops nothing.
-    let record_in = |names: &[PathBuf]| {
-        let is_record = |name: &&PathBuf| names::role_of(name.as_os_str()) == Some(Role::Journal);
-        names.iter().find(is_record).map(|name| path.join(name))
-    };
-    for (left, kind, operation) in [
-        (&report.untrusted, ErrorKind::Untrusted, "obey the record of a transaction"),
-        (&report.undecided, ErrorKind::Corrupt, "settle the transaction of the record"),
-        (&report.unreadable, ErrorKind::Unsupported, "read the record of another version"),
-    ] {
-        if let Some(path) = record_in(left) {
-            return Err(Error::new(kind, operation, &path));
+    match report.stopper(&|name| names::role_of(name) == Some(Role::Journal)) {
+        Some((kind, name)) => {
+            Err(Error::new(kind, "recover the transaction of the record", &path.join(name)))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
