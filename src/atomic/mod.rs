@@ -38,6 +38,7 @@ pub(crate) mod content;
 pub(crate) mod copy;
 pub(crate) mod create_parents;
 pub(crate) mod metadata;
+pub(crate) mod new_name;
 pub(crate) mod outcome;
 pub(crate) mod parent_sync;
 pub(crate) mod previous;

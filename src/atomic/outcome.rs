@@ -82,13 +82,3 @@ pub(crate) fn outcome_of_link(
         (_, Err(_)) => Outcome::Unknown,
     }
 }
-
-/// The error where a rename that doesn't replace was refused for `refusal`, and so was the link in its place: nothing
-/// is left that creates a name and never replaces one. What is not permitted says so.
-pub(crate) fn or_unsupported(refusal: io::Error, e: io::Error) -> io::Error {
-    match () {
-        () if !sys::cannot_link(&e) => e,
-        () if sys::is_denied(&refusal) => refusal,
-        () => io::ErrorKind::Unsupported.into(),
-    }
-}

@@ -5,7 +5,8 @@ use std::io;
 
 use crate::atomic::announce::{announce, can_be_announced};
 use crate::atomic::content::ContentWriter;
-use crate::atomic::outcome::{Outcome, or_unsupported, outcome};
+use crate::atomic::new_name::move_new;
+use crate::atomic::outcome::{Outcome, outcome};
 use crate::atomic::parent_sync::{needs_parent_sync, reached, sync_parent};
 use crate::atomic::previous;
 use crate::atomic::staged::{Staged, StagedName, TRIES, create_with_name};
@@ -16,7 +17,7 @@ use crate::error::{Error, Result, TargetState};
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, Dir, File, FsKind};
+use crate::sys::{self, File, FsKind};
 
 /// The lock of a save with a condition, and its last check: others can't replace the target until the save has.
 pub(crate) trait Guard {
@@ -203,32 +204,10 @@ fn ended(target: &Target, outcome: Outcome, done: io::Result<()>) -> Result<()> 
 
 /// Step 8. Says, too, whether success takes the staged name away.
 fn rename(target: &Target, from: &OsStr, create_new: bool) -> (io::Result<()>, bool) {
-    let (dir, to) = (&target.dir, &target.name);
-    if !create_new {
-        return (dir.rename(from, to), true);
+    match create_new {
+        true => move_new((&target.dir, from), (&target.dir, &target.name)),
+        false => (target.dir.rename(from, &target.name), true),
     }
-    match dir.rename_new(from, to) {
-        // The file has two names for a moment.
-        Err(e) if sys::rename_unsupported(&e) => match dir.link(from, to) {
-            // Neither the name nor the rename can be told from the other by this answer.
-            Err(link)
-                if sys::cannot_link(&link) && sys::is_refused_name(&e) && knows_rename_new(dir, from) =>
-            {
-                (Err(e), true)
-            }
-            linked => {
-                let linked = linked.map_err(|link| or_unsupported(e, link));
-                (linked.inspect(|()| announce(dir, to)), false)
-            }
-        },
-        renamed => (renamed, true),
-    }
-}
-
-/// Whether the staged file can be renamed without replacing anything, tried with a name that is fine.
-fn knows_rename_new(dir: &Dir, staged: &OsStr) -> bool {
-    let other = names::fresh(Role::Stage);
-    dir.rename_new(staged, &other).is_ok() && dir.rename(&other, staged).is_ok()
 }
 
 impl FsKind {

@@ -26,9 +26,9 @@
 use std::ffi::OsStr;
 use std::io;
 
+use crate::atomic::new_name::rename_to_free;
 use crate::atomic::parent_sync::sync_parent;
 use crate::dir::record::SwapRecord;
-use crate::dir::version::rename_new;
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::remove_tree;
 use crate::remnant::trust::{Found as Judged, Trust};
@@ -144,12 +144,12 @@ pub(crate) fn redo(
     sync_parent(dir)?;
     let is_there = |name: &OsStr| there(dir, name).map(|found| found.is_some());
     match action {
-        SwapAction::RollBack => rename_new(dir, &record.kept, &record.target)?,
+        SwapAction::RollBack => rename_to_free(dir, &record.kept, &record.target)?,
         SwapAction::Complete if is_there(&record.stage)? => {
             if is_there(&record.target)? && !put_away(dir, record)? {
                 return Ok(false);
             }
-            rename_new(dir, &record.stage, &record.target)?;
+            rename_to_free(dir, &record.stage, &record.target)?;
         }
         _ => {}
     }

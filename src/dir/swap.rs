@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::atomic::new_name::rename_to_free;
 use crate::atomic::outcome::{Outcome, outcome};
 use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::atomic::staged::TRIES;
@@ -9,7 +10,6 @@ use crate::cancel::CancelToken;
 use crate::dir::draft::Draft;
 use crate::dir::options::DirOptions;
 use crate::dir::swap_in_steps::SteppedSwap;
-use crate::dir::version::rename_new;
 use crate::error::{Error, Result, TargetState};
 use crate::options::durability::{Committed, Durability};
 use crate::set::enclosing::{refuse_if_detached, refuse_if_enclosed};
@@ -59,7 +59,7 @@ impl Draft {
             let (parent, name) = (&self.target.parent, &self.target.name);
             let done = match &self.old {
                 Some(_) => parent.try_exchange(self.stage.name(), name),
-                None => rename_new(parent, self.stage.name(), name),
+                None => rename_to_free(parent, self.stage.name(), name),
             };
             match (outcome(&done, self.stage.root.stat.id, (parent, name), kind.remote), done) {
                 (Outcome::Done, _) | (_, Ok(())) => return Ok(Swapped::AtOnce),

@@ -6,12 +6,12 @@
 use std::ffi::OsString;
 use std::io;
 
+use crate::atomic::new_name::rename_to_free;
 use crate::atomic::outcome::{Outcome, outcome};
 use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::dir::draft::Draft;
 use crate::dir::options::DirOptions;
 use crate::dir::record::SwapRecord;
-use crate::dir::version::rename_new;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::options::durability::Durability;
@@ -150,7 +150,7 @@ impl Draft {
         durability: Durability,
     ) -> Result<SteppedSwap> {
         let parent = &self.target.parent;
-        let done = rename_new(parent, &record.stage, &record.target);
+        let done = rename_to_free(parent, &record.stage, &record.target);
         match (outcome(&done, self.stage.root.stat.id, (parent, &record.target), kind.remote), done) {
             (Outcome::Done, _) | (_, Ok(())) => {}
             (Outcome::NotDone, Err(e)) => {
@@ -179,7 +179,7 @@ impl Draft {
     fn replace(&mut self, record: &SwapRecord, durability: Durability) -> Result<SteppedSwap> {
         let parent = &self.target.parent;
         let replaced = remove_tree(parent, &record.target)
-            .and_then(|()| rename_new(parent, &record.stage, &record.target));
+            .and_then(|()| rename_to_free(parent, &record.stage, &record.target));
         if let Err(e) = replaced {
             return Err(self.pending(e));
         }

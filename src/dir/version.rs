@@ -139,14 +139,6 @@ impl Drop for LockedVersion {
     }
 }
 
-/// The lock keeps other writers of ours away, so that the name is free.
-pub(crate) fn rename_new(parent: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
-    match parent.rename_new(from, to) {
-        Err(e) if sys::rename_unsupported(&e) => parent.rename(from, to),
-        renamed => renamed,
-    }
-}
-
 /// Opens a directory of a tree; the empty path is its root.
 pub(crate) fn open(root: &Dir, rel: &Path) -> io::Result<Dir> {
     if rel.as_os_str().is_empty() { root.open_at(rel) } else { root.open_beneath(rel) }

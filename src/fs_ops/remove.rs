@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::atomic::new_name::rename_to_free;
 use crate::atomic::outcome::{Outcome, outcome};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
@@ -93,11 +94,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let is_locked = tree.try_lock().is_ok_and(|lock| lock == Lock::Held);
     let aside = names::fresh(Role::Tree);
     let id = tree.stat().map_err(failed)?.id;
-    let mut moved = place.dir.rename_new(&place.name, &aside);
-    if moved.as_ref().is_err_and(sys::rename_unsupported) {
-        // The name is unguessable, so that nothing is replaced.
-        moved = place.dir.rename(&place.name, &aside);
-    }
+    let moved = rename_to_free(&place.dir, &place.name, &aside);
     let remote = moved.is_err() && fs_kind(&place.dir).map_err(failed)?.remote;
     match (outcome(&moved, id, (&place.dir, &aside), remote), moved) {
         (Outcome::Done, _) | (_, Ok(())) => {}

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
-use crate::atomic::copy::{copy_into, move_new};
+use crate::atomic::copy::copy_into;
+use crate::atomic::new_name::move_new;
 use crate::atomic::outcome::{Outcome, outcome_from};
 use crate::sys::{self, Dir, FileId};
 
@@ -45,8 +46,11 @@ fn rename(
     remote: bool,
 ) -> (Outcome, Option<io::Error>) {
     let StagedEntry { dir: stage, name: from, id } = staged;
-    let moved =
-        if create_new { move_new(stage, from, dir, name) } else { stage.rename_into(from, dir, name) };
+    // If it was a link, the staged name goes with the staging directory.
+    let moved = match create_new {
+        true => move_new((stage, from), (dir, name)).0,
+        false => stage.rename_into(from, dir, name),
+    };
     let outcome = match outcome_from(&moved, id, (stage, from), (dir, name), remote) {
         // On a local file system nobody but us takes a file out of our locked directory, and so what is
         // at the target's name is the staged file.
