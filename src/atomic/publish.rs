@@ -100,7 +100,7 @@ impl Staged {
         let mut is_new = is_absent && can_be_announced(options);
         if is_new {
             let linked = self.file().link_as(&self.target.dir, &self.target.name);
-            match (self.judge(&linked, &self.target.name, kind), &linked) {
+            match (self.outcome(&linked, &self.target.name, kind), &linked) {
                 (Outcome::Done, _) => {
                     announce(&self.target.dir, &self.target.name);
                     return Ok(true);
@@ -128,7 +128,7 @@ impl Staged {
         for _ in 0..TRIES {
             let name = names::fresh(Role::Stage);
             let linked = self.file().link_as(&self.target.dir, &name);
-            match (self.judge(&linked, &name, kind), linked) {
+            match (self.outcome(&linked, &name, kind), linked) {
                 (Outcome::Done, _) => {
                     self.name = Some(StagedName::new(&self.target.dir, name));
                     return Ok(true);
@@ -186,7 +186,7 @@ impl Staged {
         self.target
     }
 
-    fn judge(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
+    fn outcome(&self, done: &io::Result<()>, name: &OsStr, kind: FsKind) -> Outcome {
         outcome(done, self.stat.id, (&self.target.dir, name), kind.remote)
     }
 }

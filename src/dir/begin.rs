@@ -63,9 +63,9 @@ fn begin(path: &Path, options: &DirOptions, keep: bool) -> Result<AtomicDir> {
     let draft = Draft::create(target, lock, keep)?;
     let fail = |e| Error::io("inspect", path, e);
     let kind = sys::fs_kind(&*draft.stage.root.dir, &draft.stage.root.stat).map_err(fail)?;
-    let how = options.set.sync_request().resolve(&draft.target.parent, kind, &draft.stage.root.stat);
+    let sync = options.set.sync_request().resolve(&draft.target.parent, kind, &draft.stage.root.stat);
     let staging = draft.target.place.join(draft.stage.name());
     let (options, collector) = (options.clone(), Collector::default());
     let inner = Mutex::new(Inner { draft, files: Vec::new(), failed: None });
-    Ok(AtomicDir { staging, options, kind, how, collector, inner })
+    Ok(AtomicDir { staging, options, kind, sync, collector, inner })
 }

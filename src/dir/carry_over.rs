@@ -28,7 +28,7 @@ const WORTH_SHARING: u64 = 64 << 10;
 /// Files that were carried over, to be made durable with those that the caller wrote.
 pub(crate) struct CarriedFiles<'a> {
     pub(crate) collector: &'a Collector,
-    pub(crate) how: GroupSync,
+    pub(crate) sync: GroupSync,
     /// The path of each file, by its number in the collector.
     pub(crate) paths: &'a mut Vec<PathBuf>,
 }
@@ -37,12 +37,12 @@ impl CarriedFiles<'_> {
     /// Takes the complete copy of a file.
     fn copied(&mut self, rel: &Path, copy: File) {
         self.paths.push(rel.to_owned());
-        lock(self.collector).add(self.how, self.paths.len() - 1, copy);
+        lock(self.collector).add(self.sync, self.paths.len() - 1, copy);
     }
 
     /// Takes another name of a file, which some other program may have written to without a sync.
     fn linked(&mut self, file: &File) -> io::Result<()> {
-        match self.how {
+        match self.sync {
             GroupSync::None | GroupSync::SyncFs => Ok(()),
             _ => file.written_out(),
         }

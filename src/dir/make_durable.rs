@@ -26,18 +26,18 @@ impl Draft {
         self.is_exposed
     }
 
-    /// Content of files that were added one by one is durable, or under way as `how` says. False
+    /// Content of files that were added one by one is durable, or under way as `sync` says. False
     /// if the file system can't sync directories.
-    pub(crate) fn make_durable(&mut self, mut how: GroupSync) -> Result<bool> {
+    pub(crate) fn make_durable(&mut self, mut sync: GroupSync) -> Result<bool> {
         self.stage.release_lock();
         if self.is_exposed
-            && !matches!(how, GroupSync::None | GroupSync::SyncFs)
-            && self.sync_whatever_is_there(how)?
+            && !matches!(sync, GroupSync::None | GroupSync::SyncFs)
+            && self.sync_whatever_is_there(sync)?
         {
-            how = GroupSync::SyncFs;
+            sync = GroupSync::SyncFs;
         }
         self.finish_root()?;
-        match how {
+        match sync {
             // The flush that makes the swap durable covers directories, too.
             GroupSync::None | GroupSync::WriteOut => Ok(true),
             GroupSync::SyncFs => {
@@ -49,7 +49,7 @@ impl Draft {
             | GroupSync::ByRecord
             | GroupSync::Parallel
             | GroupSync::ParallelOrSyncFs
-            | GroupSync::InTurnOrSyncFs => self.sync_directories(how),
+            | GroupSync::InTurnOrSyncFs => self.sync_directories(sync),
         }
     }
 
@@ -77,7 +77,7 @@ impl Draft {
     }
 
     /// Files of others, and ours that they may have changed. See [`SyncSet::finish`].
-    fn sync_whatever_is_there(&mut self, how: GroupSync) -> Result<bool> {
+    fn sync_whatever_is_there(&mut self, sync: GroupSync) -> Result<bool> {
         let (mut set, mut files) = (SyncSet::default(), Vec::new());
         let mut pending = vec![PathBuf::new()];
         self.dirs.clear();
@@ -92,7 +92,7 @@ impl Draft {
                     Kind::File => {
                         let file = open_file(&dir, &name).map_err(fail)?;
                         files.push(rel.join(name));
-                        let added = set.add(how, files.len() - 1, file);
+                        let added = set.add(sync, files.len() - 1, file);
                         added.map_err(|f| Error::io("sync", &self.path_of(&files[f.tag]), f.cause))?;
                     }
                     Kind::Symlink | Kind::Other => {}
@@ -107,7 +107,7 @@ impl Draft {
     }
 
     /// Those at the bottom first, the root last.
-    fn sync_directories(&self, how: GroupSync) -> Result<bool> {
+    fn sync_directories(&self, sync: GroupSync) -> Result<bool> {
         let mut all: Vec<PathBuf> = self.dirs.iter().rev().cloned().collect();
         all.push(PathBuf::new());
         let unsynced = std::sync::atomic::AtomicBool::new(false);
@@ -117,13 +117,13 @@ impl Draft {
                 let opened = open(&self.stage.root.dir, rel);
                 dirs.push(opened.map_err(|e| Error::io("sync", &self.path_of(rel), e))?);
             }
-            let sync = |dir: &Dir| {
+            let sync_one = |dir: &Dir| {
                 unsynced.fetch_or(!sync_parent(dir)?, std::sync::atomic::Ordering::Relaxed);
                 Ok(())
             };
-            let synced = match how {
-                GroupSync::Parallel | GroupSync::ParallelOrSyncFs => in_parallel(&dirs, sync),
-                _ => dirs.iter().enumerate().try_for_each(|(at, dir)| sync(dir).map_err(|e| (at, e))),
+            let synced = match sync {
+                GroupSync::Parallel | GroupSync::ParallelOrSyncFs => in_parallel(&dirs, sync_one),
+                _ => dirs.iter().enumerate().try_for_each(|(at, dir)| sync_one(dir).map_err(|e| (at, e))),
             };
             synced.map_err(|(at, e)| Error::io("sync", &self.path_of(&window[at]), e))?;
         }

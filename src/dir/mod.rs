@@ -133,7 +133,7 @@ pub struct AtomicDir {
     pub(super) staging: PathBuf,
     pub(super) options: DirOptions,
     pub(super) kind: FsKind,
-    pub(super) how: GroupSync,
+    pub(super) sync: GroupSync,
     pub(super) collector: Collector,
     pub(super) inner: Mutex<Inner>,
 }
@@ -267,11 +267,11 @@ impl AtomicDir {
         let (file, existing) = inner.draft.create_file(rel, &options)?;
         let stream = ContentWriter::new(file, &inner.draft.path_of(rel), (&options).into());
         // Other programs may change it again: then it is synced when they are done.
-        let how = if inner.draft.is_exposed() { GroupSync::None } else { self.how };
+        let sync = if inner.draft.is_exposed() { GroupSync::None } else { self.sync };
         inner.files.push(rel.to_owned());
         let present = inner.draft.present(rel).filter(|_| options.skip_unchanged);
         let mut file =
-            StagedFile::new(stream, existing, &options, how, inner.files.len() - 1, &self.collector);
+            StagedFile::new(stream, existing, &options, sync, inner.files.len() - 1, &self.collector);
         present.into_iter().for_each(|target| file.compare_with(target));
         Ok(file)
     }
@@ -370,9 +370,9 @@ impl AtomicDir {
     pub fn commit(self) -> Result<Committed> {
         let mut inner = self.lock();
         failing::check(&inner.draft.target.path)?;
-        self.carry(&mut inner, self.how)?;
+        self.carry(&mut inner, self.sync)?;
         drop(inner);
-        let AtomicDir { options, kind, how, collector, inner, .. } = self;
+        let AtomicDir { options, kind, sync, collector, inner, .. } = self;
         let Inner { mut draft, files, failed } = inner.into_inner().unwrap_or_else(|b| b.into_inner());
         if let Some(e) = failed {
             return Err(e);
@@ -384,7 +384,7 @@ impl AtomicDir {
         let whole = collected.finish(false, &path_of, &open)?;
         draft.keeps_metadata &= collected.lost_metadata.is_empty();
         drop(collected);
-        let synced = draft.make_durable(if whole { GroupSync::SyncFs } else { how })?;
+        let synced = draft.make_durable(if whole { GroupSync::SyncFs } else { sync })?;
         draft.publish(&options, kind, synced)
     }
 
@@ -419,9 +419,9 @@ impl AtomicDir {
         &mut self.inner.get_mut().unwrap_or_else(|broken| broken.into_inner()).draft
     }
 
-    fn carry(&self, inner: &mut Inner, how: GroupSync) -> Result<()> {
+    fn carry(&self, inner: &mut Inner, sync: GroupSync) -> Result<()> {
         self.keep_unchanged(inner)?;
-        let files = CarriedFiles { collector: &self.collector, how, paths: &mut inner.files };
+        let files = CarriedFiles { collector: &self.collector, sync, paths: &mut inner.files };
         inner.draft.carry(&self.options, files)
     }
 

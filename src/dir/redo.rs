@@ -31,7 +31,7 @@ use crate::atomic::parent_sync::sync_parent;
 use crate::dir::record::SwapRecord;
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::remove_tree;
-use crate::remnant::trust::{Found as Judged, Trust};
+use crate::remnant::trust::{self, Trust};
 use crate::sys::{self, Dir, Fingerprint, Lock};
 
 /// The action on the record of a swap.
@@ -72,7 +72,7 @@ pub(crate) fn analyse(
 ) -> io::Result<SwapAction> {
     let action = Found::look(dir, record, is_copy)?.action();
     for name in [&record.stage, &record.kept] {
-        if action != SwapAction::Quarantine && matches!(trust.open_version(name)?, Judged::Untrusted) {
+        if action != SwapAction::Quarantine && matches!(trust.open_version(name)?, trust::Found::Untrusted) {
             return Ok(SwapAction::Distrust);
         }
     }

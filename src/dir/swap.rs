@@ -39,7 +39,7 @@ impl Draft {
         let (reached, old_at) = match self.swap(options, kind, &mut durable)? {
             Swapped::AtOnce => {
                 let reached = self.sync_swap(options.set.durability)?;
-                let left = self.stage.leave();
+                let left = self.stage.keep();
                 (reached, self.old.is_some().then_some(left))
             }
             Swapped::InSteps(swapped) => (swapped.reached.min(options.set.durability), swapped.old_at),
@@ -65,7 +65,7 @@ impl Draft {
                 (Outcome::Done, _) | (_, Ok(())) => return Ok(Swapped::AtOnce),
                 (Outcome::Unknown, Err(e)) => {
                     // Either version may be at either name.
-                    self.stage.leave();
+                    self.stage.keep();
                     return Err(self.refused(e).with_target(TargetState::Unknown));
                 }
                 (Outcome::NotDone, Err(e)) => match e {
@@ -109,7 +109,7 @@ impl Draft {
         match sync_parent(&self.target.parent) {
             Ok(synced) => Ok(reached(asked, synced)),
             Err(e) => {
-                self.stage.leave();
+                self.stage.keep();
                 let error = Error::io("sync the directory of", &self.target.path, e);
                 Err(error.with_target(TargetState::Replaced))
             }

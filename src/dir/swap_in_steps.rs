@@ -47,7 +47,7 @@ impl Draft {
             self.be_alone()?;
         }
         if movable {
-            let (record, reached) = self.decide(durability, true)?;
+            let (record, reached) = self.publish_record(durability, true)?;
             if self.rename_away(&record, kind, durability)? {
                 let swapped = self.rename_in(&record, kind, durability)?;
                 return Ok(SteppedSwap { reached: swapped.reached.min(reached), ..swapped });
@@ -59,14 +59,14 @@ impl Draft {
             }
         }
         // An old version that is deleted bit by bit can't be told from what others make of it.
-        let (record, reached) = match self.decide(durability, false) {
+        let (record, reached) = match self.publish_record(durability, false) {
             Err(e) if movable && e.target() == TargetState::Unchanged => {
                 // A power cut may bring the first record back: then it needs the new version.
                 let is_gone = durability == Durability::None || sync_parent(&self.target.parent).is_ok();
                 if is_gone {
                     return Err(e);
                 }
-                self.stage.leave();
+                self.stage.keep();
                 return Err(e.with_target(TargetState::Unknown));
             }
             decided => decided?,
@@ -85,7 +85,7 @@ impl Draft {
     }
 
     /// The commit point. Also how durable it is. `is_told`: the old version is known by its inode.
-    fn decide(&mut self, durability: Durability, is_told: bool) -> Result<(SwapRecord, Durability)> {
+    fn publish_record(&mut self, durability: Durability, is_told: bool) -> Result<(SwapRecord, Durability)> {
         let old = match self.old.is_some() && is_told {
             true => Some(sys::fingerprint(&self.target.parent, &self.target.name)),
             false => None,
@@ -98,7 +98,7 @@ impl Draft {
             Err(e) => {
                 // Its directory could not be synced, and a second sync would prove nothing: should the
                 // record come back after a power cut, it needs the new version.
-                self.stage.leave();
+                self.stage.keep();
                 let removed = self.target.parent.unlink(&SwapRecord::name_for(&record.target));
                 let state = if removed.is_ok() { TargetState::Unknown } else { TargetState::Pending };
                 Err(e.with_target(state))
@@ -107,7 +107,7 @@ impl Draft {
     }
 
     /// Nothing has been touched, or all is as it was: the record goes, and after it the new version
-    /// may. What the target's state is then.
+    /// may. Returns the state of the target after that.
     fn withdraw(&mut self, durability: Durability) -> TargetState {
         let parent = &self.target.parent;
         let removed = parent.unlink(&SwapRecord::name_for(&self.target.name));
@@ -117,7 +117,7 @@ impl Draft {
             _ if durability != Durability::None && sync_parent(parent).is_err() => TargetState::Unknown,
             _ => return TargetState::Unchanged,
         };
-        self.stage.leave();
+        self.stage.keep();
         state
     }
 
@@ -168,7 +168,7 @@ impl Draft {
         // If the old version is of use again, the record says so.
         let spent = parent.rename(&record.kept, &record.spent);
         let reached = self.sync_step(durability)?;
-        self.stage.leave();
+        self.stage.keep();
         if spent.is_ok() {
             // If it stays, or comes back, recovery finds nothing left to do.
             let _ = self.target.parent.unlink(&SwapRecord::name_for(&record.target));
@@ -184,7 +184,7 @@ impl Draft {
             return Err(self.pending(e));
         }
         let reached = self.sync_step(durability)?;
-        self.stage.leave();
+        self.stage.keep();
         let _ = self.target.parent.unlink(&SwapRecord::name_for(&record.target));
         Ok(SteppedSwap { reached, old_at: None })
     }
@@ -206,7 +206,7 @@ impl Draft {
 
     /// Recovery takes it from here.
     fn pending(&mut self, e: io::Error) -> Error {
-        self.stage.leave();
+        self.stage.keep();
         self.refused(e).with_target(TargetState::Pending)
     }
 }

@@ -59,7 +59,7 @@ impl StagedVersion {
     }
 
     /// Leaves a version that is the target now, or may be. Returns the name that it had.
-    pub(crate) fn leave(&mut self) -> OsString {
+    pub(crate) fn keep(&mut self) -> OsString {
         std::mem::take(&mut self.name)
     }
 }

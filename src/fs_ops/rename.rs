@@ -40,7 +40,7 @@ use crate::sys::{self, Kind};
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Committed> {
     let (from, to) = places(from.as_ref(), to.as_ref())?;
     let renamed = from.dir.rename_into(&from.name, &to.dir, &to.name);
-    judge(renamed, &from, &to)?;
+    check_outcome(renamed, &from, &to)?;
     sync_parents(&from, &to)
 }
 
@@ -73,7 +73,7 @@ pub fn rename_new(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Commit
     match from.dir.rename_new_into(&from.name, &to.dir, &to.name) {
         Err(e) if sys::rename_unsupported(&e) => link_and_unlink(&from, &to, e),
         renamed => {
-            judge(renamed, &from, &to)?;
+            check_outcome(renamed, &from, &to)?;
             sync_parents(&from, &to)
         }
     }
@@ -97,12 +97,12 @@ fn places(from: &Path, to: &Path) -> Result<(Place, Place)> {
 }
 
 /// Finds out what an error means.
-fn judge(renamed: io::Result<()>, from: &Place, to: &Place) -> Result<()> {
+fn check_outcome(renamed: io::Result<()>, from: &Place, to: &Place) -> Result<()> {
     let remote = renamed.is_err() && fs_kind(&from.dir).is_ok_and(|kind| kind.remote);
-    judge_by(renamed, from, to, remote)
+    check_outcome_on(renamed, from, to, remote)
 }
 
-fn judge_by(renamed: io::Result<()>, from: &Place, to: &Place, remote: bool) -> Result<()> {
+fn check_outcome_on(renamed: io::Result<()>, from: &Place, to: &Place, remote: bool) -> Result<()> {
     let outcome = outcome_from(&renamed, None, (&from.dir, &from.name), (&to.dir, &to.name), remote);
     match (outcome, renamed) {
         // Both names may have led to one file before: then nothing was done.
@@ -152,7 +152,7 @@ fn link_and_unlink(from: &Place, to: &Place, refusal: io::Error) -> Result<Commi
     }
     match from.dir.link_into(&from.name, &to.dir, &to.name) {
         Err(e) if sys::cannot_link(&e) => return Err(refuse(refusal)),
-        linked => judge(linked, from, to)?,
+        linked => check_outcome(linked, from, to)?,
     }
     // The new name is durable before the old one goes.
     to.sync_parent()?;
@@ -185,7 +185,7 @@ mod tests {
         for to in [&one, &other] {
             for remote in [false, true] {
                 let taken = Err(io::ErrorKind::AlreadyExists.into());
-                let refused = judge_by(taken, &one, to, remote).unwrap_err();
+                let refused = check_outcome_on(taken, &one, to, remote).unwrap_err();
                 assert_eq!(refused.kind(), ErrorKind::AlreadyExists, "{remote}");
             }
         }

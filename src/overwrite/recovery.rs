@@ -85,9 +85,9 @@ pub(crate) fn recover_undo(
         Lock::Unsupported if !policy.min_age.is_zero() => {}
         Lock::Unsupported | Lock::Elsewhere => return Ok(RemnantState::InUse.into()),
     }
-    let settled = holder.recover_locked(&undo, &file);
+    let state = holder.recover_locked(&undo, &file);
     let _ = file.unlock();
-    Ok(match settled? {
+    Ok(match state? {
         UndoState::Restored if undo.record.name_beside().is_some() => Undone::RestoredBeside(told),
         UndoState::Restored => Undone::RestoredBelow(told),
         UndoState::Left(state) => state.into(),
@@ -131,9 +131,9 @@ pub(super) fn recover_pending(target: &Target, options: &WriteOptions) -> Result
             opened => opened.map_err(fail)?,
         };
         if file.try_lock().map_err(fail)? == Lock::Held {
-            let settled = recover_here(&undo, &file, target);
+            let is_restored = recover_here(&undo, &file, target);
             let _ = file.unlock();
-            restored |= settled?;
+            restored |= is_restored?;
         }
     }
     Ok(restored)
@@ -168,12 +168,12 @@ fn recover_here(undo: &UndoDir, file: &File, target: &Target) -> Result<bool> {
     let state = match holder.open().map_err(fail)? {
         Ok(copy) => {
             let ino = sys::lasting_ino(file.stat().map_err(fail)?.id);
-            let settled = match copy.record.ino == ino {
+            let state = match copy.record.ino == ino {
                 true => holder.recover_locked(&copy, file).map_err(fail)?,
                 // It is of the file that this one has replaced.
                 false => UndoState::Left(holder.quarantine().map_err(fail)?),
             };
-            match settled {
+            match state {
                 UndoState::Restored => return Ok(true),
                 UndoState::Left(state) => state,
             }

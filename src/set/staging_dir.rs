@@ -26,13 +26,13 @@ pub(crate) struct StagingDir {
     made_by: ProcessMark,
     next: u64,
     /// Not to be removed any more.
-    left: bool,
+    kept: bool,
 }
 
 impl StagingDir {
     pub(crate) fn create(parent: &Dir, role: Role) -> io::Result<StagingDir> {
         let (name, (dir, lock)) = make_locked(parent, role, 0o700, &|name| locked(parent, name))?;
-        Ok(StagingDir { name, dir, lock, made_by: ProcessMark::this(), next: 0, left: false })
+        Ok(StagingDir { name, dir, lock, made_by: ProcessMark::this(), next: 0, kept: false })
     }
 
     pub(crate) fn dir(&self) -> &Dir {
@@ -62,7 +62,7 @@ impl StagingDir {
         if !self.made_by.is_this() {
             return Ok(());
         }
-        self.left = true;
+        self.kept = true;
         self.remove_now()
     }
 
@@ -92,13 +92,13 @@ impl StagingDir {
     /// Whether it stays when this is dropped, for recovery: what happened to its files isn't known, or
     /// they are needed.
     pub(crate) fn keep(&mut self, yes: bool) {
-        self.left = yes;
+        self.kept = yes;
     }
 }
 
 impl Drop for StagingDir {
     fn drop(&mut self) {
-        if self.left {
+        if self.kept {
             // So that whoever recovers it can tell its name from one that somebody has given it.
             match std::mem::replace(&mut self.lock, StagingLock::None) {
                 StagingLock::File(lock) => lock.leave_file(),

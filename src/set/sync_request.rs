@@ -101,7 +101,7 @@ impl SyncRequest {
             GroupSync::Parallel | GroupSync::ParallelOrSyncFs if sys::has_ordered_journal(kind, stat) => {
                 GroupSync::ByRecord
             }
-            how => how,
+            sync => sync,
         }
     }
 

@@ -128,41 +128,41 @@ pub(crate) fn analyse(
         matches!(change.action, Action::Put { .. }) && *status == Status::Done
     };
     let some_put = record.changes.iter().zip(&statuses).any(was_put);
-    let action = match if is_copy { judge_copy(&statuses) } else { judge(&statuses, some_put) } {
-        Judged::Redo => RecoveryAction::Redo(record, statuses.into_iter().map(Status::rest).collect()),
-        Judged::RollBack => RecoveryAction::RollBack(record),
-        Judged::Quarantine => RecoveryAction::Quarantine,
+    let action = match if is_copy { action_of_copy(&statuses) } else { action_of(&statuses, some_put) } {
+        ActionKind::Redo => RecoveryAction::Redo(record, statuses.into_iter().map(Status::rest).collect()),
+        ActionKind::RollBack => RecoveryAction::RollBack(record),
+        ActionKind::Quarantine => RecoveryAction::Quarantine,
     };
     Ok((action, stage))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Judged {
+enum ActionKind {
     Redo,
     RollBack,
     Quarantine,
 }
 
 /// The second table.
-fn judge(statuses: &[Status], some_put: bool) -> Judged {
+fn action_of(statuses: &[Status], some_put: bool) -> ActionKind {
     let any = |wanted: Status| statuses.contains(&wanted);
     match (any(Status::Damaged), any(Status::Missing), any(Status::Lost)) {
-        (true, _, _) => Judged::Quarantine,
-        (_, true, _) if some_put => Judged::Quarantine,
-        (_, true, _) => Judged::RollBack,
-        (_, _, true) if !some_put => Judged::RollBack,
-        _ => Judged::Redo,
+        (true, _, _) => ActionKind::Quarantine,
+        (_, true, _) if some_put => ActionKind::Quarantine,
+        (_, true, _) => ActionKind::RollBack,
+        (_, _, true) if !some_put => ActionKind::RollBack,
+        _ => ActionKind::Redo,
     }
 }
 
 /// The third table.
-fn judge_copy(statuses: &[Status]) -> Judged {
+fn action_of_copy(statuses: &[Status]) -> ActionKind {
     use Status::{Done, Lost, Missing, Ready};
     if statuses.iter().all(|status| matches!(status, Done | Ready(_))) {
-        return Judged::Redo;
+        return ActionKind::Redo;
     }
     let none_done = statuses.iter().all(|status| matches!(status, Ready(_) | Missing | Lost));
-    if none_done { Judged::RollBack } else { Judged::Quarantine }
+    if none_done { ActionKind::RollBack } else { ActionKind::Quarantine }
 }
 
 impl Status {
@@ -287,7 +287,7 @@ fn is_content(file: io::Result<File>, content: &ContentId) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::Judged::{Quarantine, Redo, RollBack};
+    use super::ActionKind::{Quarantine, Redo, RollBack};
     use super::Status::{Damaged, Done, Later, Lost, Missing, Ready};
     use super::*;
 
@@ -308,7 +308,7 @@ mod tests {
             (&[READY, Damaged], false, Quarantine),
             (&[Done, Damaged], true, Quarantine),
         ] {
-            assert_eq!(judge(statuses, some_put), expected, "{statuses:?}, {some_put}");
+            assert_eq!(action_of(statuses, some_put), expected, "{statuses:?}, {some_put}");
         }
     }
 
@@ -325,7 +325,7 @@ mod tests {
             (&[Done, Later], Quarantine),
             (&[READY, Damaged], Quarantine),
         ] {
-            assert_eq!(judge_copy(statuses), expected, "{statuses:?}");
+            assert_eq!(action_of_copy(statuses), expected, "{statuses:?}");
         }
     }
 }

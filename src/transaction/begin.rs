@@ -42,8 +42,8 @@ impl TransactionOptions {
         let kind = sys::fs_kind(&*root, &stat).map_err(open)?;
         let lock = WriterLock::take_for_set(&root, OsStr::new(""), &self.set.patience(path))?;
         recover_pending(path, &root)?;
-        let how = self.set.sync_request().resolve_for_record(&root, kind, &stat);
-        Ok(Transaction::new(path, root, (stat, kind), how, self, lock))
+        let sync = self.set.sync_request().resolve_for_record(&root, kind, &stat);
+        Ok(Transaction::new(path, root, (stat, kind), sync, self, lock))
     }
 }
 

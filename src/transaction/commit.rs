@@ -1,4 +1,4 @@
-//! From staged to decided to applied.
+//! From staged to published to applied.
 
 use std::ffi::OsString;
 use std::io;
@@ -14,7 +14,7 @@ use crate::error_kind::ErrorKind;
 use crate::failing;
 use crate::names::{self, Role, name_of};
 use crate::options::durability::Durability;
-use crate::set::collector::lock;
+use crate::set::collector::{UNFINISHED, lock};
 use crate::set::enclosing::{refuse_if_detached, refuse_if_enclosed};
 use crate::set::publish::{StagedEntry, move_into_place};
 use crate::set::staging_dir::StagingDir;
@@ -36,19 +36,19 @@ impl Transaction {
             self.find_unchanged()?;
         }
         lock(&self.collector).check(&self.path)?;
-        let plan = self.plan()?;
+        let record = self.make_record()?;
         if self.entries.is_empty() {
             return Ok(self.kind.cap_durability(Durability::Full));
         }
-        let unchanged_synced = self.sync_unchanged(&plan)?;
-        let synced = match plan.changes.as_slice() {
+        let unchanged_synced = self.sync_unchanged(&record)?;
+        let synced = match record.changes.as_slice() {
             [] => {
                 self.sync_contents(false)?;
                 self.check_once_more()?;
                 true
             }
-            [only] if plan.dirs.is_empty() => self.publish_one(only)?,
-            _ => self.publish_all(&plan)?,
+            [only] if record.dirs.is_empty() => self.publish_one(only)?,
+            _ => self.publish_all(&record)?,
         };
         refuse_if_detached(&self.root, &self.place, &self.path)
             .map_err(|e| e.with_target(TargetState::Unknown))?;
@@ -74,17 +74,17 @@ impl Transaction {
             };
             if let Some(same) = collected.is_unchanged(entry.tag, &self.path.join(rel), find, open)? {
                 entry.is_unchanged = true;
-                collected.add(self.how.of_unchanged(), entry.tag, same);
+                collected.add(self.sync.of_unchanged(), entry.tag, same);
             }
         }
         Ok(())
     }
 
     /// The names of what need not be published, where no change has its directory synced anyway.
-    fn sync_unchanged(&self, plan: &TransactionRecord) -> Result<bool> {
+    fn sync_unchanged(&self, record: &TransactionRecord) -> Result<bool> {
         let unchanged = self.entries.iter().filter(|(_, entry)| entry.is_unchanged);
         let mut parents = distinct(unchanged.filter_map(|(rel, _)| rel.parent()));
-        let changed = distinct(plan.changes.iter().filter_map(|change| change.path.parent()));
+        let changed = distinct(record.changes.iter().filter_map(|change| change.path.parent()));
         parents.retain(|parent| changed.binary_search(parent).is_err());
         let mut below = DirCache::new(&self.root);
         let mut synced = true;
@@ -96,7 +96,7 @@ impl Transaction {
     }
 
     /// The changes to make, each looked at once more: from here on nothing may be refused.
-    fn plan(&mut self) -> Result<TransactionRecord> {
+    fn make_record(&mut self) -> Result<TransactionRecord> {
         let mut changes = Vec::with_capacity(self.entries.len());
         let mut below = DirCache::new(&self.root);
         let collected = lock(&self.collector);
@@ -105,9 +105,9 @@ impl Transaction {
             let action = match entry.put {
                 None => Action::Remove,
                 Some(number) => {
-                    let content = collected.content_id_of(entry.tag).ok_or_else(|| {
-                        Error::new(ErrorKind::Reader, "use the unfinished stream for", &self.path.join(rel))
-                    })?;
+                    let content = collected
+                        .content_id_of(entry.tag)
+                        .ok_or_else(|| Error::new(ErrorKind::Reader, UNFINISHED, &self.path.join(rel)))?;
                     Action::Put { number, content }
                 }
             };
@@ -141,7 +141,7 @@ impl Transaction {
     }
 
     /// All content is durable after this, but for what waits for the record's sync, if one follows. A record
-    /// that was written before is durable, too, if `how` is `SyncFs` afterwards.
+    /// that was written before is durable, too, if `sync` is `SyncFs` afterwards.
     fn sync_contents(&mut self, record_follows: bool) -> Result<()> {
         let (path, tags) = (&self.path, &self.tags);
         let open = |tag: usize| {
@@ -151,9 +151,9 @@ impl Transaction {
         };
         let path_of = |tag: usize| path.join(&tags[tag]);
         if lock(&self.collector).finish(record_follows, &path_of, &open)? {
-            self.how = GroupSync::SyncFs;
+            self.sync = GroupSync::SyncFs;
         }
-        if self.how != GroupSync::SyncFs {
+        if self.sync != GroupSync::SyncFs {
             return Ok(());
         }
         sys::sync_file_system(&self.root).map_err(|e| Error::io("sync the file system of", &self.path, e))
@@ -203,31 +203,31 @@ impl Transaction {
         sync_parent(&dir).map_err(failed)
     }
 
-    /// The record decides: once it is durable, a crash anywhere ends with all changes.
-    fn publish_all(&mut self, plan: &TransactionRecord) -> Result<bool> {
-        self.try_out(plan)?;
-        let record = self.decide(plan)?;
+    /// The commit point is the name of the record: once it is durable, a crash anywhere ends with all changes.
+    fn publish_all(&mut self, record: &TransactionRecord) -> Result<bool> {
+        self.try_out(record)?;
+        let journal = self.publish_record(record)?;
         let path = self.path.clone();
         let pending = |operation| {
             let path = &path;
             move |e| Error::io(operation, path, e).with_target(TargetState::Pending)
         };
         let is_ordered = self.is_ordered();
-        let sync_decision = || sync_parent(&self.root).map_err(pending("make durable the decision in"));
-        let synced = is_ordered || sync_decision()?;
+        let sync_journal = || sync_parent(&self.root).map_err(pending(SYNC_RECORD));
+        let synced = is_ordered || sync_journal()?;
         let stage = self.stage.as_ref().map(|stage| stage.dir());
-        let applied = apply::apply(&self.root, plan, stage, self.how == GroupSync::SyncFs);
+        let applied = apply::apply(&self.root, record, stage, self.sync == GroupSync::SyncFs);
         if applied.is_err() && is_ordered {
-            // It is told to be pending. A power cut should not take the decision back.
-            let _ = sync_decision();
+            // The error says that the changes are pending. A power cut should not take the record back.
+            let _ = sync_journal();
         }
         applied.map_err(pending("apply the transaction in"))?;
         // All is done and durable. What stays says so to the next recovery.
-        let forgotten = self.root.unlink(&record).is_ok();
+        let forgotten = self.root.unlink(&journal).is_ok();
         let stage = self.stage.take_if(|_| forgotten);
         let has_staged = stage.is_some();
-        let _ = stage.map(|stage| remove_staged(stage, plan));
-        let elsewhere = plan.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
+        let _ = stage.map(|stage| remove_staged(stage, record));
+        let elsewhere = record.changes.iter().any(|c| c.path.parent() != Some(Path::new("")));
         if has_staged && elsewhere && !is_ordered {
             // Record and staged files must not come back together: a target that is deleted now would,
             // too. One in the root itself can't be deleted durably without their removal, and where the journal is
@@ -246,27 +246,33 @@ impl Transaction {
     }
 
     /// Writes the record, complete and durable, and gives it its name.
-    fn decide(&mut self, plan: &TransactionRecord) -> Result<OsString> {
+    fn publish_record(&mut self, record: &TransactionRecord) -> Result<OsString> {
         let path = self.path.clone();
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let unnamed = match self.root.create_unnamed(0o600) {
             Err(e) if sys::is_link_refused(&e) => None,
             created => created.map_err(write)?,
         };
-        let decided = match unnamed {
+        let published = match unnamed {
             None => None,
-            unnamed => self.decide_by(plan, unnamed)?,
+            unnamed => self.publish_record_as(record, unnamed)?,
         };
         // By a name that it has from the start, where the link is refused.
-        match decided.map_or_else(|| self.decide_by(plan, None), |decided| Ok(Some(decided)))? {
-            Some(decided) => Ok(decided),
+        match published
+            .map_or_else(|| self.publish_record_as(record, None), |published| Ok(Some(published)))?
+        {
+            Some(published) => Ok(published),
             None => Err(write(io::ErrorKind::Unsupported.into())),
         }
     }
 
     /// None if an unnamed record was not allowed to have a name. Only that is tried in another way: an error of what comes
     /// before is one of the transaction, whatever its errno.
-    fn decide_by(&mut self, plan: &TransactionRecord, unnamed: Option<File>) -> Result<Option<OsString>> {
+    fn publish_record_as(
+        &mut self,
+        record: &TransactionRecord,
+        unnamed: Option<File>,
+    ) -> Result<Option<OsString>> {
         let path = self.path.clone();
         let write = |e| Error::io("write the record of the transaction in", &path, e);
         let journal = names::fresh(Role::Journal);
@@ -274,8 +280,8 @@ impl Transaction {
             Some(file) => (None, file),
             None => create_named_in(&self.root, 0o600).map(|(name, file, _)| (name, file)).map_err(write)?,
         };
-        let file = self.write_record(file, plan)?;
-        // From here on it may be decided: nothing is removed.
+        let file = self.write_record(file, record)?;
+        // From here on it may be published: nothing is removed.
         self.keep(true);
         let named = match &name {
             Some(name) => self.root.rename(name.as_name(), &journal),
@@ -297,8 +303,8 @@ impl Transaction {
     }
 
     /// Writes the record, and makes all that it speaks of durable with it, in one round of flushes.
-    fn write_record(&mut self, file: File, plan: &TransactionRecord) -> Result<File> {
-        let is_covering = matches!(self.how, GroupSync::ByRecord | GroupSync::WriteOut);
+    fn write_record(&mut self, file: File, record: &TransactionRecord) -> Result<File> {
+        let is_covering = matches!(self.sync, GroupSync::ByRecord | GroupSync::WriteOut);
         if is_covering {
             // Before the record is written: only so it joins the same commit of the journal or a later one.
             self.sync_contents(true)?;
@@ -306,12 +312,12 @@ impl Transaction {
         let fail = |e| Error::io("inspect the record of the transaction in", &self.path, e);
         let own = sys::lasting_id(&file).map_err(fail)?;
         let mut stream = ContentWriter::new(file, &self.path, (&self.of_the_rest).into());
-        stream.write_whole(&plan.encode(own))?;
+        stream.write_whole(&record.encode(own))?;
         let file = stream.into_file();
         if is_covering {
-            let covering = if self.how == GroupSync::ByRecord { file.sync() } else { file.written_out() };
+            let covering = if self.sync == GroupSync::ByRecord { file.sync() } else { file.written_out() };
             covering.map_err(|e| Error::io(SYNC_RECORD, &self.path, e))?;
-        } else if self.how.may_sync_fs() {
+        } else if self.sync.may_sync_fs() {
             self.sync_contents(true)?;
             self.sync_record(&file)?;
         } else {
@@ -327,7 +333,7 @@ impl Transaction {
     /// The record, and the names of the staged files, on which it relies.
     fn sync_record(&self, file: &File) -> Result<()> {
         let fail = |e| Error::io(SYNC_RECORD, &self.path, e);
-        if self.how == GroupSync::SyncFs {
+        if self.sync == GroupSync::SyncFs {
             // With everything else.
             return Ok(());
         }
@@ -337,8 +343,8 @@ impl Transaction {
 }
 
 /// By the names that are known, so that nothing has to be listed.
-fn remove_staged(stage: StagingDir, plan: &TransactionRecord) -> io::Result<()> {
-    for change in &plan.changes {
+fn remove_staged(stage: StagingDir, record: &TransactionRecord) -> io::Result<()> {
+    for change in &record.changes {
         if let Action::Put { number, .. } = change.action {
             let _ = stage.dir().unlink(&name_of(number));
         }

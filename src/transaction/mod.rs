@@ -94,7 +94,7 @@ pub struct Transaction {
     root: Arc<Dir>,
     stat: Stat,
     kind: FsKind,
-    how: GroupSync,
+    sync: GroupSync,
     /// How the files that the caller gives are written.
     options: WriteOptions,
     /// How the record is written.
@@ -146,7 +146,7 @@ impl Transaction {
         path: &Path,
         root: Arc<Dir>,
         (stat, kind): (Stat, FsKind),
-        how: GroupSync,
+        sync: GroupSync,
         options: &TransactionOptions,
         lock: WriterLock,
     ) -> Transaction {
@@ -155,7 +155,7 @@ impl Transaction {
             place: sys::absolute(path),
             stat,
             kind,
-            how,
+            sync,
             options: options.set.of_files(),
             of_the_rest: options.set.of_the_rest(),
             entries: BTreeMap::new(),
@@ -259,7 +259,7 @@ impl Transaction {
             target.existing = Some(existing);
             target
         });
-        let mut file = StagedFile::new(stream, existing, &self.options, self.how, tag, &self.collector);
+        let mut file = StagedFile::new(stream, existing, &self.options, self.sync, tag, &self.collector);
         compare_with.into_iter().for_each(|target| file.compare_with(target));
         self.tags.push(rel.to_owned());
         self.forget_all(&others);

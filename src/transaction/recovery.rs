@@ -31,31 +31,31 @@ pub(crate) fn recover_transactions(
     journals: &[OsString],
     staged: &[OsString],
     policy: RemnantPolicy,
-    settled: &mut RecoveryReport,
+    report: &mut RecoveryReport,
 ) -> io::Result<()> {
-    let in_use = |settled: &mut RecoveryReport| {
-        settled.in_use.extend(journals.iter().chain(staged).map(PathBuf::from));
+    let in_use = |report: &mut RecoveryReport| {
+        report.in_use.extend(journals.iter().chain(staged).map(PathBuf::from));
         Ok(())
     };
     if policy.dry_run {
         // Nothing is done, so that nobody has to be kept out.
         let held = WriterLock::is_held(root, OsStr::new(""))?;
-        return if held { in_use(settled) } else { recover_locked(root, journals, staged, policy, settled) };
+        return if held { in_use(report) } else { recover_locked(root, journals, staged, policy, report) };
     }
     if WriterLock::is_held(root, OsStr::new(""))? {
         // Looked at first, so that no lock file is made beside a writer at work.
-        return in_use(settled);
+        return in_use(report);
     }
     let lock = match RecoveryLock::try_take(root, OsStr::new("")) {
         // Only age can tell whether the writer lives.
         Err(e) if sys::is_unsupported(&e) && !policy.min_age.is_zero() => None,
-        Err(e) if sys::is_unsupported(&e) => return in_use(settled),
-        Ok(None) => return in_use(settled),
+        Err(e) if sys::is_unsupported(&e) => return in_use(report),
+        Ok(None) => return in_use(report),
         taken => taken?,
     };
     // A writer that died meanwhile may have decided after the listing.
     let (journals, staged) = list(root)?;
-    let done = recover_locked(root, &journals, &staged, policy, settled);
+    let done = recover_locked(root, &journals, &staged, policy, report);
     drop(lock);
     done
 }
@@ -80,14 +80,14 @@ pub(crate) fn recover_locked(
     journals: &[OsString],
     staged: &[OsString],
     policy: RemnantPolicy,
-    settled: &mut RecoveryReport,
+    report: &mut RecoveryReport,
 ) -> io::Result<()> {
     let trust = policy.trust(root);
     let mut recovery = TransactionRecovery {
         root,
         policy,
         trust: &trust,
-        report: settled,
+        report,
         keep_staged: false,
         distrusts: false,
         dirty: false,

@@ -62,7 +62,7 @@ pub enum Fault {
 
 /// The fault that one operation meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Injection {
     Perform,
     Fail(i32),
     LoseReply(i32),
@@ -70,18 +70,20 @@ pub(super) enum Verdict {
     Drop,
 }
 
-pub(super) fn verdict(faults: &[Fault], index: usize, name: &str) -> Verdict {
+pub(super) fn injection(faults: &[Fault], index: usize, name: &str) -> Injection {
     for fault in faults {
         match *fault {
-            Fault::Fail { operation, errno } if operation == index => return Verdict::Fail(errno),
-            Fault::LoseReply { operation, errno } if operation == index => return Verdict::LoseReply(errno),
-            Fault::ShortWrite { operation, len } if operation == index && name == "write" => {
-                return Verdict::Shorten(len);
+            Fault::Fail { operation, errno } if operation == index => return Injection::Fail(errno),
+            Fault::LoseReply { operation, errno } if operation == index => {
+                return Injection::LoseReply(errno);
             }
-            Fault::SyncLies { operation } if operation == index => return Verdict::Drop,
-            Fault::Refuse { name: refused, errno } if refused == name => return Verdict::Fail(errno),
+            Fault::ShortWrite { operation, len } if operation == index && name == "write" => {
+                return Injection::Shorten(len);
+            }
+            Fault::SyncLies { operation } if operation == index => return Injection::Drop,
+            Fault::Refuse { name: refused, errno } if refused == name => return Injection::Fail(errno),
             _ => {}
         }
     }
-    Verdict::Perform
+    Injection::Perform
 }

@@ -18,7 +18,7 @@ use super::FsKind;
 
 pub use fault::Fault;
 pub(crate) use log::{Access, Birth, Event, Fate, NO_NODE, Node, Step};
-pub(crate) use op::{Op, Outcome};
+pub(crate) use op::{Op, Recordable};
 pub(crate) use session::{Session, Setup};
 pub(crate) use xattrs::{set_xattr_of, xattrs_of};
 thread_local! {
@@ -58,7 +58,7 @@ pub(crate) fn inherit<T>(body: impl FnOnce() -> T) -> impl FnOnce() -> T {
 }
 
 /// Performs a call; in a session, through it.
-pub(crate) fn perform<'a, T: Outcome>(
+pub(crate) fn perform<'a, T: Recordable>(
     op: impl FnOnce() -> Op<'a>,
     call: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {

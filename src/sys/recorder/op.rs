@@ -137,7 +137,7 @@ pub(crate) enum Op<'a> {
 }
 
 /// The results of calls, as far as the recorder must know them.
-pub(crate) trait Outcome: Sized {
+pub(crate) trait Recordable: Sized {
     /// The file that was created.
     fn created(&self) -> Option<&OwnedFd> {
         None
@@ -154,13 +154,13 @@ pub(crate) trait Outcome: Sized {
     }
 }
 
-impl Outcome for () {
+impl Recordable for () {
     fn pretended(_written: usize) -> Option<()> {
         Some(())
     }
 }
 
-impl Outcome for usize {
+impl Recordable for usize {
     fn written(&self) -> usize {
         *self
     }
@@ -170,7 +170,7 @@ impl Outcome for usize {
     }
 }
 
-impl Outcome for OwnedFd {
+impl Recordable for OwnedFd {
     fn created(&self) -> Option<&OwnedFd> {
         Some(self)
     }

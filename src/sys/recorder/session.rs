@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
-use super::fault::{Verdict, verdict};
+use super::fault::{Injection, injection};
 use super::xattrs::xattrs_of_fd;
-use super::{Access, Birth, Event, Fate, Fault, NO_NODE, Node, Op, Outcome, Step};
+use super::{Access, Birth, Event, Fate, Fault, NO_NODE, Node, Op, Recordable, Step};
 use crate::sys::{Dir, File, FileId, FsKind, Stat, Xattrs, stat_fd};
 
 /// How a session behaves.
@@ -96,7 +96,7 @@ impl Session {
         self.state.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 
-    pub(super) fn perform<T: Outcome>(
+    pub(super) fn perform<T: Recordable>(
         &self,
         op: &Op<'_>,
         call: impl FnOnce() -> io::Result<T>,
@@ -114,8 +114,8 @@ impl Session {
             // Nothing that a dead process does happens; none of it is worth a line.
             return Err(Errno::IO.into());
         }
-        let verdict = verdict(&self.setup.faults, state.log.len(), step.name());
-        let (result, fate) = self.execute(op, &step, verdict, &state.lying, call);
+        let injection = injection(&self.setup.faults, state.log.len(), step.name());
+        let (result, fate) = self.execute(op, &step, injection, &state.lying, call);
         if let (Fate::Dropped(_), Step::SyncFile { node } | Step::SyncDir { node }) = (fate, &step) {
             state.lying.insert(*node);
         }
@@ -130,27 +130,27 @@ impl Session {
         }
     }
 
-    fn execute<T: Outcome>(
+    fn execute<T: Recordable>(
         &self,
         op: &Op<'_>,
         step: &Step,
-        verdict: Verdict,
+        injection: Injection,
         lying: &HashSet<Node>,
         call: impl FnOnce() -> io::Result<T>,
     ) -> (io::Result<T>, Fate) {
         let failed = |errno| (Err(io::Error::from_raw_os_error(errno)), Fate::Failed(errno));
-        match verdict {
-            Verdict::Fail(errno) => failed(errno),
-            Verdict::Drop if step.is_sync() => {
+        match injection {
+            Injection::Fail(errno) => failed(errno),
+            Injection::Drop if step.is_sync() => {
                 let errno = Errno::IO.raw_os_error();
                 (Err(io::Error::from_raw_os_error(errno)), Fate::Dropped(errno))
             }
-            Verdict::Shorten(len) => done(write_some(op, len)),
-            Verdict::LoseReply(errno) => match call() {
+            Injection::Shorten(len) => done(write_some(op, len)),
+            Injection::LoseReply(errno) => match call() {
                 Ok(value) => (Ok(value), Fate::ReplyLost(errno)),
                 Err(e) => (Err(e), Fate::Failed(errno)),
             },
-            Verdict::Perform | Verdict::Drop => match (step, T::pretended(0)) {
+            Injection::Perform | Injection::Drop => match (step, T::pretended(0)) {
                 (Step::SyncFile { node } | Step::SyncDir { node }, Some(value)) if lying.contains(node) => {
                     (Ok(value), Fate::Lied)
                 }
@@ -169,7 +169,7 @@ fn done<T>(result: io::Result<T>) -> (io::Result<T>, Fate) {
     (result, fate)
 }
 
-fn write_some<T: Outcome>(op: &Op<'_>, len: usize) -> io::Result<T> {
+fn write_some<T: Recordable>(op: &Op<'_>, len: usize) -> io::Result<T> {
     let Op::Write { file, offset, data } = op else { return Err(Errno::INVAL.into()) };
     let written = rustix::io::pwrite(file, &data[..len.min(data.len())], *offset)?;
     T::pretended(written).ok_or_else(|| Errno::INVAL.into())
@@ -277,10 +277,10 @@ impl State {
     }
 
     /// Fills in what is known after the call: new nodes, resulting permissions, bytes written.
-    fn complete<T: Outcome>(&mut self, op: &Op<'_>, mut step: Step, value: Option<&T>) -> Step {
+    fn complete<T: Recordable>(&mut self, op: &Op<'_>, mut step: Step, value: Option<&T>) -> Step {
         match *op {
             Op::CreateUnnamed { .. } | Op::Create { .. } => {
-                if let Some(fd) = value.and_then(Outcome::created) {
+                if let Some(fd) = value.and_then(Recordable::created) {
                     self.give_birth(&mut step, stat_fd(fd.as_fd()), xattrs_of_fd(fd.as_fd()));
                 }
             }
