@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atomic::publish::{Guard, Unguarded};
+use crate::atomic::spelling::lower_case;
 use crate::atomic::staged::Staged;
 use crate::atomic::target::Target;
 use crate::error::{Error, Result, TargetState};
@@ -22,7 +23,6 @@ use crate::options::file_version::FileVersion;
 use crate::options::{InPlace, Symlinks, WriteOptions};
 use crate::overwrite::lock::LockedFile;
 use crate::overwrite::save;
-use crate::set::spelling::lower_case;
 use crate::set::writer_lock::{Patience, WriterLock};
 use crate::sys::{self, File, Kind, absent};
 

@@ -43,6 +43,7 @@ pub(crate) mod outcome;
 pub(crate) mod parent_sync;
 pub(crate) mod previous;
 pub(crate) mod publish;
+pub(crate) mod spelling;
 pub(crate) mod staged;
 pub(crate) mod sync_mode;
 pub(crate) mod target;

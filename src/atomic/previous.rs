@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use crate::atomic::copy::copy_into;
+use crate::atomic::spelling::is_one_entry;
 use crate::atomic::staged::{StagedName, TRIES};
 use crate::atomic::target::{KEEP_PREVIOUS as KEEP, Target, own_name_for_previous};
 use crate::error::{Error, Result};
@@ -79,7 +80,11 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     let Some(found) = absent(dir.stat_at(&target.name)).map_err(failed)? else { return Ok(None) };
     let before = dir.stat_at(name);
     match &before {
-        Ok(kept) if kept.id == found.id && (kept.nlink < 2 || is_other_spelling(dir, &target.name, name)) => {
+        // A directory that can't be listed doesn't tell: the names count as two then, as after a crash.
+        Ok(kept)
+            if kept.id == found.id
+                && (kept.nlink < 2 || matches!(is_one_entry(dir, &target.name, name), Ok(Some(true)))) =>
+        {
             return Err(own_name_for_previous(path));
         }
         // A crash between the two renames has left both names. A rename from one name of a file to another one
@@ -94,19 +99,6 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     let is_free = before.is_err_and(|e| sys::is_not_found(&e));
     let before = give_name(dir, &target.name, (name, is_free)).map_err(|e| Error::naming(KEEP, path, e))?;
     Ok(Some(Kept { dir: Arc::clone(dir), name: name.clone(), id: found.id, before }))
-}
-
-/// Are two names of one file, which has others too, a single entry of a directory that folds case? Of two entries both
-/// are listed. A directory that can't be listed doesn't tell: they count as two then, as after a crash.
-fn is_other_spelling(dir: &Dir, one: &OsStr, other: &OsStr) -> bool {
-    let lower_case = |name: &OsStr| name.to_string_lossy().to_lowercase();
-    if lower_case(one) != lower_case(other) {
-        return false;
-    }
-    let listed = dir.entries().and_then(|entries| {
-        entries.map(|entry| Ok(usize::from([one, other].contains(&entry?.0.as_os_str())))).sum()
-    });
-    listed.is_ok_and(|listed: usize| listed < 2)
 }
 
 /// By a link and a rename, so that the second name is never missing; by a durable copy where links are refused.

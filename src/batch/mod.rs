@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::content::ContentWriter;
+use crate::atomic::spelling::is_one_entry;
 use crate::atomic::staged::{creation_mode, named_mode};
 use crate::atomic::target::Target;
 use crate::batch::target_dirs::{StagedAt, TargetDirs};
@@ -17,7 +18,7 @@ use crate::options::WriteOptions;
 use crate::options::durability::{Committed, SyncStrategy};
 use crate::set::collector::{Collector, lock};
 use crate::set::options::check_for_batch;
-use crate::set::spelling::{Comparison, Spellings, ask_in, is_one_entry, would_be_one};
+use crate::set::spelling::{Comparison, Spellings, ask_in, would_be_one};
 use crate::set::staged_file::StagedFile;
 use crate::set::sync_request::SyncRequest;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::metadata;
+use crate::atomic::spelling::is_one_entry;
 use crate::atomic::staged::{creation_mode_of, named_mode};
 use crate::atomic::target::refuse_hard_links;
 use crate::atomic::target::{NOT_INSIDE, Target, is_inside};
@@ -22,7 +23,7 @@ use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::remnant::remove_tree::remove_tree;
-use crate::set::spelling::{Comparison, Spellings, is_one_entry};
+use crate::set::spelling::{Comparison, Spellings};
 use crate::sys::{self, Dir, File, Kind, TargetMeta};
 
 /// The next version of a directory. Dropped, it is gone.

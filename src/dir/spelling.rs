@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 
+use crate::atomic::spelling::{is_one_entry, loose_key, lower_case};
 use crate::dir::record::SwapRecord;
 use crate::dir::target::DirTarget;
 use crate::error::{Error, Result};
@@ -15,7 +16,6 @@ use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::trust::{Found, Level};
 use crate::set::options::SetOptions;
-use crate::set::spelling::{is_one_entry, loose_key, lower_case};
 use crate::set::writer_lock::WriterLock;
 use crate::sys::{Dir, absent};
 

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::spelling::is_one_entry;
 use crate::error::{Error, Result};
-use crate::set::spelling::{Comparison, ask_in, is_one_entry, may_differ, would_be_one};
+use crate::set::spelling::{Comparison, ask_in, may_differ, would_be_one};
 use crate::set::staging_dir::StagingDir;
 use crate::sys::{self, Dir};
 use crate::transaction::Transaction;

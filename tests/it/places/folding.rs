@@ -87,10 +87,27 @@ fn a_previous_version_can_not_keep_another_spelling_of_the_name() {
 #[test]
 fn the_last_call_wins_in_a_directory_that_folds_by_itself() {
     let test = this_test!();
-    if job(&test).is_some() || build_mirror() {
-        on(&test, &PARTLY, |site| {
+    in_a_directory_that_folds_by_itself(&test, |place, one, other| {
+        the_last_call_wins(&place.join("root"), one, other);
+    });
+}
+
+#[test]
+fn a_previous_version_keeps_no_other_spelling_in_a_directory_that_folds_by_itself() {
+    let test = this_test!();
+    in_a_directory_that_folds_by_itself(&test, |place, one, other| {
+        let folding = place.join("folding");
+        let _ = fs::remove_dir_all(&folding);
+        fs::create_dir(&folding).unwrap();
+        assert!(spelling::keeps_no_other_spelling(&folding, one, other), "no hard links");
+    });
+}
+
+fn in_a_directory_that_folds_by_itself(test: &str, body: fn(&Path, &str, &str)) {
+    if job(test).is_some() || build_mirror() {
+        on(test, &PARTLY, |site| {
             for (one, other) in SPELLINGS.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]) {
-                the_last_call_wins(&site.first.join("root"), one, other);
+                body(&site.first, one, other);
             }
         });
     }

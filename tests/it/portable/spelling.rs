@@ -40,16 +40,22 @@ fn a_previous_version_can_not_keep_another_spelling_of_the_name() {
 
 /// Another spelling of the target's name is no name for what the save replaces, not even if the file has a second one.
 pub(crate) fn a_previous_version_keeps_no_other_spelling(home: &Path) {
+    let _ = keeps_no_other_spelling(home, "notes", "Notes");
+}
+
+/// False where the file could not be given a second name.
+pub(crate) fn keeps_no_other_spelling(home: &Path, one: &str, other: &str) -> bool {
     let at = |name: &str| home.join(name);
-    fs::write(at("notes"), "old").unwrap();
+    fs::write(at(one), "old").unwrap();
     for has_second_name in [false, true] {
-        if has_second_name && fs::hard_link(at("notes"), at("second")).is_err() {
-            break;
+        if has_second_name && fs::hard_link(at(one), at("second")).is_err() {
+            return false;
         }
-        let refused = WriteOptions::new().keep_previous("Notes").write(at("notes"), "new").unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::InvalidPath, "{has_second_name}: {refused}");
-        assert_eq!(fs::read_to_string(at("notes")).unwrap(), "old");
+        let refused = WriteOptions::new().keep_previous(other).write(at(one), "new").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidPath, "{other}, {has_second_name}: {refused}");
+        assert_eq!(fs::read_to_string(at(one)).unwrap(), "old");
     }
+    true
 }
 
 /// Of two calls for one file the later counts, however each spells its name.
