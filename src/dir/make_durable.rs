@@ -29,12 +29,19 @@ impl Draft {
     /// Content of files that were added one by one is durable, or under way as `sync` says. False
     /// if the file system can't sync directories.
     pub(crate) fn make_durable(&mut self, mut sync: GroupSync) -> Result<bool> {
-        self.stage.release_lock();
         if self.is_exposed
             && !matches!(sync, GroupSync::None | GroupSync::SyncFs)
             && self.sync_whatever_is_there(sync)?
         {
             sync = GroupSync::SyncFs;
+        }
+        // A root that is not tied to its name any more is one that, where others can create names, only a person removes
+        // after a crash: so it is untied as late as can be.
+        if self.stage.is_tied() && !matches!(sync, GroupSync::None | GroupSync::WriteOut | GroupSync::SyncFs)
+        {
+            let synced = self.sync_directories(sync, false)?;
+            self.finish_root()?;
+            return Ok(self.sync_root()? && synced);
         }
         self.finish_root()?;
         match sync {
@@ -49,7 +56,7 @@ impl Draft {
             | GroupSync::ByRecord
             | GroupSync::Parallel
             | GroupSync::ParallelOrSyncFs
-            | GroupSync::InTurnOrSyncFs => self.sync_directories(sync),
+            | GroupSync::InTurnOrSyncFs => self.sync_directories(sync, true),
         }
     }
 
@@ -63,12 +70,14 @@ impl Draft {
         }
     }
 
-    /// The new root is like the old one.
+    /// The new root is like the old one, or as a new directory is; and it is complete.
     pub(crate) fn finish_root(&mut self) -> Result<()> {
+        let fail = |e| Error::io("set the metadata of", &self.target.path, e);
+        self.stage.untie().map_err(fail)?;
         let Some(old) = &self.old else { return Ok(()) };
         let root = self.stage.root.dir.as_inode();
         let set = root.and_then(|root| metadata::copy_metadata(&root, &old.existing()?));
-        self.keeps_metadata &= set.map_err(|e| Error::io("set the metadata of", &self.target.path, e))?;
+        self.keeps_metadata &= set.map_err(fail)?;
         Ok(())
     }
 
@@ -86,6 +95,9 @@ impl Draft {
             let dir = open(&self.stage.root.dir, &rel).map_err(fail)?;
             let entries: io::Result<Vec<_>> = dir.entries().and_then(Iterator::collect);
             for (name, kind) in entries.map_err(fail)? {
+                if rel.as_os_str().is_empty() && self.stage.is_tie(&name) {
+                    continue;
+                }
                 let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
                 match kind {
                     Kind::Dir => pending.push(rel.join(name)),
@@ -106,10 +118,10 @@ impl Draft {
         Ok(whole)
     }
 
-    /// Those at the bottom first, the root last.
-    fn sync_directories(&self, sync: GroupSync) -> Result<bool> {
+    /// Those at the bottom first, the root, if it is asked for, last.
+    fn sync_directories(&self, sync: GroupSync, with_root: bool) -> Result<bool> {
         let mut all: Vec<PathBuf> = self.dirs.iter().rev().cloned().collect();
-        all.push(PathBuf::new());
+        all.extend(with_root.then(PathBuf::new));
         let unsynced = std::sync::atomic::AtomicBool::new(false);
         for window in all.chunks(SYNCED_AT_ONCE) {
             let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());

@@ -22,24 +22,48 @@ pub(crate) struct StagedVersion {
     /// Its name in `parent`. Empty once it is published, or may be, or is removed: then nothing is left to remove.
     name: OsString,
     pub(crate) root: LockedVersion,
-    /// The lock on a file in it, where the lock of the directory is not enough: see `Trust::needs_tie`.
+    tie: Tie,
+}
+
+/// What ties the root to its name until it is complete: see `Trust::needs_tie`.
+#[derive(Debug, Default)]
+struct Tie {
+    /// A file in the root, locked.
     lock: Option<WriterLock>,
+    /// The rights of others, which the root gets when it is complete.
+    withheld: u32,
 }
 
 impl StagedVersion {
     /// The error is `Unsupported` where the file system has no locks.
     pub(crate) fn create(parent: &Arc<Dir>, mode: u32) -> io::Result<StagedVersion> {
-        let (name, (root, lock)) = make_locked(parent, Role::Tree, mode, &|name| locked(parent, name))?;
-        Ok(StagedVersion { parent: Arc::clone(parent), name, root, lock })
+        let (name, (root, tie)) = make_locked(parent, Role::Tree, mode, &|name| locked(parent, name))?;
+        Ok(StagedVersion { parent: Arc::clone(parent), name, root, tie })
     }
 
     pub(crate) fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// Gives up the lock of a complete version, with its file: that is no content of the target.
-    pub(crate) fn release_lock(&mut self) {
-        self.lock = None;
+    pub(crate) fn is_tied(&self) -> bool {
+        self.tie.lock.is_some()
+    }
+
+    /// Is this the file that ties it to its name? That is no content of the target.
+    pub(crate) fn is_tie(&self, name: &OsStr) -> bool {
+        self.tie.lock.as_ref().is_some_and(|lock| lock.name() == name)
+    }
+
+    /// The version is complete: gives its root the rights that were withheld, unless somebody has changed them, and
+    /// removes the file that tied it to its name.
+    pub(crate) fn untie(&mut self) -> io::Result<()> {
+        let Tie { lock, withheld } = std::mem::take(&mut self.tie);
+        drop(lock);
+        let mode = self.root.stat.mode;
+        if withheld != 0 && self.root.dir.stat()?.mode == mode & !withheld {
+            self.root.dir.set_mode(mode)?;
+        }
+        Ok(())
     }
 
     /// Removes it now.
@@ -49,10 +73,10 @@ impl StagedVersion {
         }
         let name = std::mem::take(&mut self.name);
         if name.is_empty() {
-            self.release_lock();
+            self.tie.lock = None;
             return Ok(());
         }
-        if let Some(lock) = self.lock.take() {
+        if let Some(lock) = self.tie.lock.take() {
             empty_and_unlock(&self.parent, &name, &self.root.dir, lock)?;
         }
         remove_opened(&self.parent, &name, &self.root.dir)
@@ -71,7 +95,7 @@ impl Drop for StagedVersion {
     }
 }
 
-fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Option<WriterLock>)>> {
+fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Tie)>> {
     let dir = match parent.open_child(name) {
         Err(e) if sys::is_not_found(&e) => return Ok(None),
         opened => opened?,
@@ -88,15 +112,17 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Optio
     }
     let stat = dir.stat()?;
     let root = LockedVersion::new(dir, stat);
-    let lock = match trust.needs_tie()? {
-        false => None,
-        true => match WriterLock::try_take(&root.dir, name)? {
-            None => return Ok(None),
-            lock => lock,
-        },
-    };
+    let mut tie = Tie::default();
+    if trust.needs_tie()? {
+        // Before the lock: the mode of its file follows from that of the directory.
+        tie.withheld = trust.withhold_writing(&root.dir, &stat);
+        tie.lock = WriterLock::try_take(&root.dir, name)?;
+        if tie.lock.is_none() {
+            return Ok(None);
+        }
+    }
     match parent.leads_to(name, stat.id) {
-        Ok(true) => Ok(Some((root, lock))),
+        Ok(true) => Ok(Some((root, tie))),
         // Nobody can tell what a swap has done.
         Ok(false) if matches!(parent.is_changing_inodes(name), Ok(true)) => {
             Err(io::ErrorKind::Unsupported.into())

@@ -207,6 +207,18 @@ impl<'d> Trust<'d> {
         Ok(!self.is_private()? || !sys::shares_locks_of_dirs(self.dir))
     }
 
+    /// Takes the right to write in a new directory from everybody else for as long as a file in it ties it to its name.
+    /// Returns the rights that it gets back when it is complete.
+    pub(crate) fn withhold_writing(&self, dir: &Dir, stat: &Stat) -> u32 {
+        const SETGID: u32 = 0o2000;
+        let others = stat.mode & BY_GROUP_OR_OTHERS;
+        // Whoever isn't in the directory's group would lose that bit by any change of the mode.
+        let can_get_back = others != 0 && stat.mode & SETGID == 0;
+        // A mount may refuse to change modes, and a directory that can't be tied is no worse than before.
+        let is_withheld = can_get_back && dir.set_mode(stat.mode & !others).is_ok();
+        if is_withheld { others } else { 0 }
+    }
+
     /// Is this directory, which was opened by the name that it was made with, the one that was made? Where others can create
     /// names, they may have put another one there meanwhile: one of theirs, or one of mine with something in it.
     pub(crate) fn is_as_made(&self, dir: &Dir) -> io::Result<bool> {

@@ -6,13 +6,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use durafile::{AtomicDir, Batch, DirSnapshot, ErrorKind, RecoveryOptions, Transaction, recover};
+use durafile::{
+    AtomicDir, Batch, DirOptions, DirSnapshot, ErrorKind, RecoveryOptions, SyncStrategy, Transaction, recover,
+};
 use fs_err as fs;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
 
 use crate::hostile::strangers::while_meddling;
 use crate::support::forged;
-use crate::support::{as_user, chmod, chown, dir, is_root, job, names, skip, strace, this_test};
+use crate::support::{as_user, chmod, chown, dir, is_root, job, mode, names, skip, strace, this_test};
 
 const STRANGER: u32 = 65534;
 
@@ -368,5 +370,66 @@ fn a_removal_that_is_killed_again_and_again_is_finished_in_a_shared_directory() 
             assert!(recovery.untrusted().is_empty(), "{mode:o} {nth}: {recovery:?}");
             assert!(names(home.path()).is_empty(), "{mode:o} {nth}: {:?}", names(home.path()));
         }
+    }
+}
+
+/// Goal: what an AtomicDir leaves that was killed while it synced its content is removed, also where others can create
+/// names and the umask lets the group write. Method: strace kills it at the syncs of a file and of a folder; from the sync
+/// of the root on, nothing may tie the directory to its name any more.
+#[test]
+fn an_atomic_dir_that_is_killed_while_it_syncs_leaves_nothing_in_a_shared_directory() {
+    let test = this_test!();
+    const OWNER: u32 = 1234;
+    if let Some((home, case)) = job(&test) {
+        let save = || {
+            // In turn, so that the syncs can be counted.
+            let options = DirOptions::new().sync(SyncStrategy::PerFile);
+            let mut next = options.create(home.join("tree")).unwrap();
+            next.write("folder/file", "new").unwrap();
+            // Other programs write there, too.
+            let is_shared = case == "exposed";
+            let _ = is_shared.then(|| fs::write(next.staging().join("other"), "new").unwrap());
+            next.commit().unwrap();
+        };
+        as_user(OWNER, OWNER, || {
+            rustix::process::umask(Mode::from_bits_truncate(0o002));
+            save();
+        });
+        return;
+    }
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    if !strace::works() {
+        return;
+    }
+    for (case, has_old) in [("new", false), ("new", true), ("exposed", false), ("exposed", true)] {
+        let prepare = || {
+            let home = shared_dir(0o775);
+            chown(home.path(), OWNER, OWNER);
+            if has_old {
+                let tree = home.path().join("tree");
+                fs::create_dir(&tree).unwrap();
+                chown(&tree, OWNER, OWNER);
+                chmod(&tree, 0o775);
+            }
+            home
+        };
+        for nth in 1..=2 {
+            let home = prepare();
+            let kill = format!("inject=fsync:signal=KILL:when={nth}");
+            let killed = strace::faulty(&[&kill], &test, home.path(), case).output().unwrap();
+            assert!(!killed.status.success(), "{case} {nth}");
+            let recovery = as_user(OWNER, OWNER, || recover(home.path()).unwrap()).unwrap();
+            assert!(recovery.untrusted().is_empty(), "{case} {has_old} {nth}: {recovery:?}");
+            let left = names(home.path());
+            assert_eq!(left.len(), usize::from(has_old), "{case} {has_old} {nth}: {left:?}");
+        }
+        let home = prepare();
+        let saved = strace::faulty(&[], &test, home.path(), case).output().unwrap();
+        assert!(saved.status.success(), "{saved:?}");
+        let tree = home.path().join("tree");
+        assert_eq!(mode(&tree), 0o775, "{case} {has_old}");
+        assert_eq!(names(&tree).len(), 1 + usize::from(case == "exposed"), "{:?}", names(&tree));
     }
 }
