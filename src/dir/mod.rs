@@ -324,7 +324,8 @@ impl AtomicDir {
     ///
     /// Everything that is there at the time of `commit` is synced and published. Files that are carried over from the
     /// present version are there when this returns; if that failed, `commit` reports it. Before you change such files
-    /// in place, read about [`Carry::HardLink`](crate::Carry::HardLink).
+    /// in place, read about [`Carry::HardLink`](crate::Carry::HardLink). Where others than its owner can create names beside
+    /// the target, only its owner may use the directory until it is published.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::names::Role;
+use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::remove_opened;
 use crate::set::staging_dir::{empty_and_unlock, make_locked};
@@ -22,23 +22,28 @@ pub(crate) struct StagedVersion {
     /// Its name in `parent`. Empty once it is published, or may be, or is removed: then nothing is left to remove.
     name: OsString,
     pub(crate) root: LockedVersion,
-    tie: Tie,
-}
-
-/// What ties the root to its name until it is complete: see `Trust::needs_tie`.
-#[derive(Debug, Default)]
-struct Tie {
-    /// A file in the root, locked.
+    /// The lock on a file in it, where the lock of the directory is not enough: see `Trust::needs_tie`.
     lock: Option<WriterLock>,
-    /// The rights of others, which the root gets when it is complete.
-    withheld: u32,
+    /// The mode that the root gets when it is complete.
+    final_mode: Option<u32>,
 }
 
 impl StagedVersion {
     /// The error is `Unsupported` where the file system has no locks.
+    ///
+    /// Where others can create names, it is mine alone until it is complete: so nothing of theirs is taken for it, and
+    /// what ties it to its name can't be theirs.
     pub(crate) fn create(parent: &Arc<Dir>, mode: u32) -> io::Result<StagedVersion> {
-        let (name, (root, tie)) = make_locked(parent, Role::Tree, mode, &|name| locked(parent, name))?;
-        Ok(StagedVersion { parent: Arc::clone(parent), name, root, tie })
+        const MINE_ALONE: u32 = 0o700;
+        let policy = RemnantPolicy::default();
+        let is_shared = !policy.trust(parent).is_private()?;
+        let at_first = if is_shared { MINE_ALONE } else { mode };
+        let (name, (root, lock)) = make_locked(parent, Role::Tree, at_first, &|name| locked(parent, name))?;
+        let mut stage = StagedVersion { parent: Arc::clone(parent), name, root, lock, final_mode: None };
+        if mode != at_first {
+            stage.final_mode = Some(mode_of_new(&stage.root.dir, mode)?);
+        }
+        Ok(stage)
     }
 
     pub(crate) fn name(&self) -> &OsStr {
@@ -46,24 +51,22 @@ impl StagedVersion {
     }
 
     pub(crate) fn is_tied(&self) -> bool {
-        self.tie.lock.is_some()
+        self.lock.is_some()
     }
 
     /// Is this the file that ties it to its name? That is no content of the target.
     pub(crate) fn is_tie(&self, name: &OsStr) -> bool {
-        self.tie.lock.as_ref().is_some_and(|lock| lock.name() == name)
+        self.lock.as_ref().is_some_and(|lock| lock.name() == name)
     }
 
-    /// The version is complete: gives its root the rights that were withheld, unless somebody has changed them, and
-    /// removes the file that tied it to its name.
+    /// The version is complete: its root gets its mode, unless somebody has given it another one, and the file that tied it
+    /// to its name goes.
     pub(crate) fn untie(&mut self) -> io::Result<()> {
-        let Tie { lock, withheld } = std::mem::take(&mut self.tie);
-        drop(lock);
-        let mode = self.root.stat.mode;
-        if withheld != 0 && self.root.dir.stat()?.mode == mode & !withheld {
-            self.root.dir.set_mode(mode)?;
+        self.lock = None;
+        match self.final_mode.take() {
+            Some(mode) if self.root.dir.stat()?.mode == self.root.stat.mode => self.root.dir.set_mode(mode),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes it now.
@@ -73,10 +76,10 @@ impl StagedVersion {
         }
         let name = std::mem::take(&mut self.name);
         if name.is_empty() {
-            self.tie.lock = None;
+            self.lock = None;
             return Ok(());
         }
-        if let Some(lock) = self.tie.lock.take() {
+        if let Some(lock) = self.lock.take() {
             empty_and_unlock(&self.parent, &name, &self.root.dir, lock)?;
         }
         remove_opened(&self.parent, &name, &self.root.dir)
@@ -95,7 +98,16 @@ impl Drop for StagedVersion {
     }
 }
 
-fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Tie)>> {
+/// The mode that a new directory gets where this private one is: the umask has a say, and so may an inherited ACL.
+fn mode_of_new(private: &Dir, mode: u32) -> io::Result<u32> {
+    let name = names::fresh(Role::Tree);
+    private.mkdir(&name, mode)?;
+    let found = private.stat_at(&name);
+    private.rmdir(&name)?;
+    Ok(found?.mode)
+}
+
+fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Option<WriterLock>)>> {
     let dir = match parent.open_child(name) {
         Err(e) if sys::is_not_found(&e) => return Ok(None),
         opened => opened?,
@@ -112,17 +124,15 @@ fn locked(parent: &Dir, name: &OsStr) -> io::Result<Option<(LockedVersion, Tie)>
     }
     let stat = dir.stat()?;
     let root = LockedVersion::new(dir, stat);
-    let mut tie = Tie::default();
-    if trust.needs_tie()? {
-        // Before the lock: the mode of its file follows from that of the directory.
-        tie.withheld = trust.withhold_writing(&root.dir, &stat);
-        tie.lock = WriterLock::try_take(&root.dir, name)?;
-        if tie.lock.is_none() {
-            return Ok(None);
-        }
-    }
+    let lock = match trust.needs_tie()? {
+        false => None,
+        true => match WriterLock::try_take(&root.dir, name)? {
+            None => return Ok(None),
+            lock => lock,
+        },
+    };
     match parent.leads_to(name, stat.id) {
-        Ok(true) => Ok(Some((root, tie))),
+        Ok(true) => Ok(Some((root, lock))),
         // Nobody can tell what a swap has done.
         Ok(false) if matches!(parent.is_changing_inodes(name), Ok(true)) => {
             Err(io::ErrorKind::Unsupported.into())

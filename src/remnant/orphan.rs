@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::error_kind::ErrorKind;
@@ -43,6 +44,12 @@ impl Drop for Abandoned {
     }
 }
 
+/// What is moved aside: nobody uses it.
+enum Orphan {
+    Tree(#[expect(dead_code, reason = "its lock is held until this is dropped")] Abandoned),
+    File(#[expect(dead_code, reason = "its lock is held until this is dropped")] InTurn),
+}
+
 /// A file that nobody uses any more, locked.
 struct AbandonedFile(File);
 
@@ -50,6 +57,42 @@ impl Drop for AbandonedFile {
     /// As for [`Abandoned`].
     fn drop(&mut self) {
         let _ = self.0.unlock();
+    }
+}
+
+/// The right to remove or rename what has a name that others may give anew, such as that of a lock: after one recovery has
+/// removed the orphan, a writer makes a new file of this name, which another recovery must not take for the orphan. They
+/// share the lock of the orphan; so they look at the name and act on it one after the other, by the lock of the directory,
+/// which no writer asks for.
+struct InTurn {
+    _orphan: AbandonedFile,
+    dir: Option<Dir>,
+}
+
+impl InTurn {
+    fn wait(dir: &Dir, name: &OsStr, orphan: AbandonedFile) -> Result<InTurn, Stays> {
+        let is_given_anew = matches!(names::role_of(name), Some(Role::Lock | Role::Swap | Role::Undo));
+        // Elsewhere the lock of the orphan is not shared.
+        if !is_given_anew || !sys::shares_locks_of_dirs(dir) {
+            return Ok(InTurn { _orphan: orphan, dir: None });
+        }
+        let stat = orphan.0.stat().map_err(state_after)?;
+        // A descriptor of its own: locks belong to descriptors.
+        let own = dir.open_at(Path::new("")).map_err(state_after)?;
+        match sys::lock_unless_refused(own.try_lock()).map_err(state_after)? {
+            // Another recovery is at work, or somebody reads a version of this directory.
+            Lock::Elsewhere => return Err(Ok(RemnantState::InUse)),
+            Lock::Held | Lock::Unsupported => {}
+        }
+        let turn = InTurn { _orphan: orphan, dir: Some(own) };
+        still_at(dir, name, stat).map(|()| turn)
+    }
+}
+
+impl Drop for InTurn {
+    /// As for [`Abandoned`].
+    fn drop(&mut self) {
+        let _ = self.dir.as_ref().map(Dir::unlock);
     }
 }
 
@@ -76,7 +119,7 @@ impl RemnantPolicy {
 
     /// Removes the staged file of a single save, or a lock file, if its writer is dead.
     pub(crate) fn remove_file(self, trust: &Trust<'_>, name: &OsStr) -> io::Result<RemnantState> {
-        let orphan = self.orphaned_file(trust, name);
+        let orphan = self.orphaned_file(trust, name).and_then(|file| InTurn::wait(trust.dir(), name, file));
         self.remove(orphan, |_| trust.dir().unlink(name))
     }
 
@@ -128,15 +171,19 @@ impl RemnantPolicy {
                 Ok(tree) if trust.removal(name, &tree.dir)? != Removal::Whole => {
                     Err(Ok(RemnantState::Untrusted))
                 }
-                held => held.map(|_| ()),
+                held => held.map(Orphan::Tree),
             },
-            Ok(_) => self.orphaned_file(trust, name).map(|_| ()),
+            Ok(_) => {
+                let orphan = self.orphaned_file(trust, name);
+                orphan.and_then(|file| InTurn::wait(dir, name, file)).map(Orphan::File)
+            }
         };
         let aside = names::fresh(Role::Quarantined);
         match held {
             Err(stays) => stays,
             Ok(_) if self.dry_run => Ok(RemnantState::Quarantined(name.to_owned())),
-            Ok(()) => match dir.rename(name, &aside) {
+            // Still locked: nobody may put something else at this name meanwhile.
+            Ok(_held) => match dir.rename(name, &aside) {
                 Ok(()) => Ok(RemnantState::Quarantined(aside)),
                 Err(e) => state_after(e),
             },

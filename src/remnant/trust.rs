@@ -207,28 +207,17 @@ impl<'d> Trust<'d> {
         Ok(!self.is_private()? || !sys::shares_locks_of_dirs(self.dir))
     }
 
-    /// Takes the right to write in a new directory from everybody else for as long as a file in it ties it to its name.
-    /// Returns the rights that it gets back when it is complete.
-    pub(crate) fn withhold_writing(&self, dir: &Dir, stat: &Stat) -> u32 {
-        const SETGID: u32 = 0o2000;
-        let others = stat.mode & BY_GROUP_OR_OTHERS;
-        // Whoever isn't in the directory's group would lose that bit by any change of the mode.
-        let can_get_back = others != 0 && stat.mode & SETGID == 0;
-        // A mount may refuse to change modes, and a directory that can't be tied is no worse than before.
-        let is_withheld = can_get_back && dir.set_mode(stat.mode & !others).is_ok();
-        if is_withheld { others } else { 0 }
-    }
-
     /// Is this directory, which was opened by the name that it was made with, the one that was made? Where others can create
-    /// names, they may have put another one there meanwhile: one of theirs, or one of mine with something in it.
+    /// names, they may have put another one there meanwhile: one of theirs, one of mine with something in it, or one of mine
+    /// in which they may write.
     pub(crate) fn is_as_made(&self, dir: &Dir) -> io::Result<bool> {
         if self.is_private()? {
             return Ok(true);
         }
         let stat = dir.stat()?;
-        let is_mine = |view: View| view.uid == stat.uid;
-        let is_mine = is_mine(View::own()) || self.probed().is_some_and(is_mine);
-        Ok(is_mine && dir.entries()?.next().is_none())
+        let is_mine_alone = |view: View| view.is_mine(&stat) && !view.can_write(&stat, BY_GROUP_OR_OTHERS);
+        let is_mine_alone = is_mine_alone(View::own()) || self.probed().is_some_and(is_mine_alone);
+        Ok(is_mine_alone && dir.entries()?.next().is_none())
     }
 
     /// Ties an old version to the name that it has now, for whoever has to delete it if this process can't.
@@ -247,7 +236,7 @@ impl<'d> Trust<'d> {
     }
 
     /// Can nobody give a file of somebody else's a name here?
-    fn is_private(&self) -> io::Result<bool> {
+    pub(crate) fn is_private(&self) -> io::Result<bool> {
         let dir = self.dir_stat()?;
         let is_private = |view: View| view.is_private(&dir);
         Ok(self.policy.others || is_private(View::own()) || self.probed().is_some_and(is_private))

@@ -153,7 +153,9 @@ impl WriterLock {
     fn attempt(dir: &Arc<Dir>, target: &OsStr) -> io::Result<Tried> {
         let name = names::for_target(Role::Lock, target);
         for _ in 0..TRIES * TRIES {
-            let (file, is_locked) = match create(dir, &name)? {
+            let created = create(dir, &name)?;
+            let is_new = created.is_some();
+            let (file, is_locked) = match created {
                 Some(created) => created,
                 None => match open_existing(dir, &name) {
                     // Removed by its last holder between the two attempts to open it.
@@ -176,12 +178,16 @@ impl WriterLock {
                 Ok(Lock::Elsewhere) if asks_in_vain(&file)? => return Ok(Tried::HeldForNow),
                 Ok(Lock::Elsewhere) => return Ok(Tried::Held),
                 Ok(Lock::Unsupported) => {
-                    // Nor can anybody else have it locked.
-                    let _ = dir.unlink(&name);
+                    // A server of locks may be away for a moment, or this process alone may be refused: somebody else
+                    // may have a file locked that was there before.
+                    if is_new {
+                        let _ = dir.unlink(&name);
+                    }
                     return Err(io::ErrorKind::Unsupported.into());
                 }
                 Err(e) => {
-                    if matches!(file.try_lock(), Ok(Lock::Held)) {
+                    let is_ours = || dir.leads_to(&name, stat.id).unwrap_or(false);
+                    if matches!(file.try_lock(), Ok(Lock::Held)) && is_ours() {
                         let _ = dir.unlink(&name);
                     }
                     return Err(e);

@@ -105,3 +105,65 @@ fn a_recovery_takes_no_lock_from_another_recovery() {
     assert!(!lock.exists(), "the recovery is still at work");
     assert!(child.wait().unwrap().success());
 }
+
+/// Goal: of two recoveries that find the lock file of a dead writer, the later one does not remove the file that a new
+/// writer has locked meanwhile. Method: one is held up where it is about to remove the file.
+#[test]
+fn two_recoveries_do_not_remove_the_lock_of_a_new_writer() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    if !strace::works() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let lock = home.path().join(forged::for_target('l', ""));
+    fs::write(&lock, "").unwrap();
+    let fault = "inject=unlinkat:delay_enter=3000000:when=1";
+    let (mut child, _) = begin(strace::faulty(&[fault], &test, home.path(), "recover"));
+    let file = fs::File::open(&lock).unwrap();
+    while file.file().try_lock().is_ok() {
+        file.file().unlock().unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "it was not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let _ = durafile::recover(home.path()).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it was too fast");
+    let options = durafile::TransactionOptions::new().lock_timeout(Duration::from_secs(20));
+    let writer = options.begin(home.path()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(lock.exists(), "the lock of a live writer was removed");
+    let refused = durafile::Transaction::begin(home.path()).unwrap_err();
+    assert_eq!(refused.kind(), durafile::ErrorKind::Locked, "{refused}");
+    writer.discard().unwrap();
+    assert!(names(home.path()).is_empty());
+}
+
+/// Goal: a writer that gets no answer about locks leaves the lock file of another writer. Method: strace refuses it the
+/// link of an unnamed lock file, and then every lock.
+#[test]
+fn a_writer_that_can_not_lock_leaves_the_lock_of_another_one() {
+    let test = this_test!();
+    if let Some((home, _)) = job(&test) {
+        println!("\nBEGINS {}", std::process::id());
+        let refused = durafile::Transaction::begin(home).unwrap_err();
+        assert_eq!(refused.kind(), durafile::ErrorKind::Unsupported, "{refused}");
+        return;
+    }
+    if !strace::works() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let writer = durafile::Transaction::begin(home.path()).unwrap();
+    let lock = home.path().join(forged::for_target('l', ""));
+    assert!(lock.exists());
+    let faults = ["inject=linkat:error=EPERM", "inject=flock:error=ENOLCK:when=2+"];
+    let (mut child, _) = begin(strace::faulty(&faults, &test, home.path(), "begin"));
+    assert!(child.wait().unwrap().success());
+    assert!(lock.exists(), "the lock of a live writer was removed");
+    let refused = durafile::Transaction::begin(home.path()).unwrap_err();
+    assert_eq!(refused.kind(), durafile::ErrorKind::Locked, "{refused}");
+    drop(writer);
+}
