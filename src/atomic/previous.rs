@@ -33,9 +33,12 @@ impl WriteOptions {
     }
 }
 
-/// A version that has got its second name. Dropped, what had that name before is gone.
-#[derive(Debug)]
-pub(crate) struct Kept {
+/// Gives the second name back, if the target of this name was not replaced after all. Dropped, what had the second name
+/// before is gone.
+pub(crate) type UndoKeeping = Box<dyn FnOnce(&OsStr)>;
+
+/// A version that has got its second name.
+struct Kept {
     dir: Arc<Dir>,
     name: OsString,
     id: FileId,
@@ -43,7 +46,6 @@ pub(crate) struct Kept {
 }
 
 /// The file that had the second name before.
-#[derive(Debug)]
 enum Before {
     Nothing,
     /// Another file, which has this name until the target is replaced.
@@ -57,7 +59,7 @@ impl Kept {
     ///
     /// Another save may have replaced the target since, and rely on the second name. So both names must lead to the old
     /// version still; a save that comes between this look and the next call is not seen.
-    pub(crate) fn undo(self, target: &OsStr) {
+    fn undo(self, target: &OsStr) {
         let is_old = |name: &OsStr| matches!(self.dir.leads_to(name, self.id), Ok(true));
         if !is_old(target) || !is_old(&self.name) {
             return;
@@ -73,7 +75,7 @@ impl Kept {
 
 /// Gives what stands at the target its second name, if something does and a name was asked for. Whoever had that name
 /// loses it in the same instant. The sync of the directory, step 10, makes both names durable.
-pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kept>> {
+pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<UndoKeeping>> {
     let Some(name) = &options.keep_previous else { return Ok(None) };
     let (dir, path) = (&target.dir, &target.path);
     let failed = |e| Error::io(KEEP, path, e);
@@ -98,7 +100,8 @@ pub(crate) fn keep(target: &Target, options: &WriteOptions) -> Result<Option<Kep
     }
     let is_free = before.is_err_and(|e| sys::is_not_found(&e));
     let before = give_name(dir, &target.name, (name, is_free)).map_err(|e| Error::naming(KEEP, path, e))?;
-    Ok(Some(Kept { dir: Arc::clone(dir), name: name.clone(), id: found.id, before }))
+    let kept = Kept { dir: Arc::clone(dir), name: name.clone(), id: found.id, before };
+    Ok(Some(Box::new(move |target| kept.undo(target))))
 }
 
 /// By a link and a rename, so that the second name is never missing; by a durable copy where links are refused.

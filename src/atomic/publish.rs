@@ -8,7 +8,7 @@ use crate::atomic::content::ContentWriter;
 use crate::atomic::new_name::move_new;
 use crate::atomic::outcome::{Outcome, outcome};
 use crate::atomic::parent_sync::{needs_parent_sync, reached, sync_parent};
-use crate::atomic::previous;
+use crate::atomic::previous::{self, UndoKeeping};
 use crate::atomic::staged::{Staged, StagedName, TRIES, create_with_name};
 use crate::atomic::sync_mode::FileSync;
 use crate::atomic::target::Target;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result, TargetState};
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, File, FsKind};
+use crate::sys::{self, File, FsKind, Stat};
 
 /// The lock of a save with a condition, and its last check: others can't replace the target until the save has.
 pub(crate) trait Guard {
@@ -46,23 +46,54 @@ impl Guard for Unguarded {
     }
 }
 
+/// What the options decide of the steps 6, 8 and 10. They are reached by these pointers only, so that the linker leaves
+/// them out of a program that saves with the default options.
+struct Choices {
+    file_sync: fn(&WriteOptions, &Dir, (FsKind, &Stat)) -> FileSync,
+    keep_previous: fn(&Target, &WriteOptions) -> Result<Option<UndoKeeping>>,
+    needs_parent_sync: fn(&WriteOptions, FsKind, &Stat) -> bool,
+}
+
+static OF_OPTIONS: Choices = Choices {
+    file_sync: |options, dir, at| FileSync::resolve(options.durability, options.single_flush, dir, at),
+    keep_previous: previous::keep,
+    needs_parent_sync: |options, kind, stat| needs_parent_sync(options.durability, kind, stat),
+};
+
+/// What [`OF_OPTIONS`] says of [`WriteOptions::new`].
+static DEFAULT: Choices = Choices {
+    file_sync: |_, _, _| FileSync::Fsync,
+    keep_previous: |_, _| Ok(None),
+    needs_parent_sync: |_, _, _| true,
+};
+
 impl Staged {
     /// Makes the staged content the target.
     pub(crate) fn publish(self, options: &WriteOptions) -> Result<Committed> {
         self.publish_guarded(options, &mut Unguarded)
     }
 
+    /// [`publish`](Staged::publish) with the default options.
+    pub(crate) fn publish_by_default(self) -> Result<Committed> {
+        self.publish_chosen(&WriteOptions::new(), &DEFAULT, &mut Unguarded)
+    }
+
     /// Publishes the file unless the guard's last check fails. That check is made right before step 8, and the guard
     /// is released right after that step. The link of an unnamed file to a name that nothing had is not checked: it
     /// fails if anything is there, and what comes then is a rename.
-    pub(crate) fn publish_guarded(
+    pub(crate) fn publish_guarded(self, options: &WriteOptions, guard: &mut dyn Guard) -> Result<Committed> {
+        self.publish_chosen(options, &OF_OPTIONS, guard)
+    }
+
+    fn publish_chosen(
         mut self,
         options: &WriteOptions,
+        choices: &Choices,
         guard: &mut dyn Guard,
     ) -> Result<Committed> {
         let mut durability = options.durability;
         let kind = self.file().fs_kind(&self.stat).map_err(|e| Error::io("inspect", &self.target.path, e))?;
-        let sync = FileSync::resolve(durability, options.single_flush, &self.target.dir, (kind, &self.stat));
+        let sync = (choices.file_sync)(options, &self.target.dir, (kind, &self.stat));
         self.finish(sync, options)?;
         CancelToken::check(options.cancel.as_ref(), &self.target.path)?;
         self.target.unpin_unless_needed(kind);
@@ -73,16 +104,16 @@ impl Staged {
             self.close()
         } else {
             guard.last_check(&self.target)?;
-            let kept = previous::keep(&self.target, options)?;
+            let undo_keeping = (choices.keep_previous)(&self.target, options)?;
             let name = self.target.name.clone();
             self.move_into_place(options.create_new, kind).inspect_err(|e| {
-                if let Some(kept) = kept.filter(|_| e.target() == TargetState::Unchanged) {
-                    kept.undo(&name);
+                if let Some(undo) = undo_keeping.filter(|_| e.target() == TargetState::Unchanged) {
+                    undo(&name);
                 }
             })?
         };
         guard.release();
-        if needs_parent_sync(durability, kind, &stat) {
+        if (choices.needs_parent_sync)(options, kind, &stat) {
             // Step 10.
             let synced = sync_parent(&target.dir).map_err(|e| {
                 Error::io("sync the directory of", &target.path, e).with_target(TargetState::Replaced)

@@ -51,7 +51,7 @@ fn write_bytes(path: &Path, contents: &[u8]) -> Result<Committed> {
     failing::check(path)?;
     let mut staged = Staged::create(Target::resolve(path, DEFAULTS)?, DEFAULTS)?;
     staged.stream.write_whole(contents)?;
-    staged.publish(DEFAULTS)
+    staged.publish_by_default()
 }
 
 /// Replaces or creates the file at `path` with `value` as JSON, atomically and durably.
