@@ -62,17 +62,21 @@ pub(in crate::sys) fn open_at(at: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -
 /// a signal interrupted. The next attempt then finds the old name gone, or the new one taken, which
 /// would count as "nothing happened" ([`is_not_done`]). So the answer is the interruption, after which
 /// callers look at what is there.
-pub(in crate::sys) fn retry_naming<T, E: Into<io::Error>>(
-    mut call: impl FnMut() -> Result<T, E>,
-) -> io::Result<T> {
-    let mut interrupted = None;
-    loop {
-        match (call().map_err(E::into), interrupted) {
-            (Err(e), _) if is_interrupted(&e) => interrupted = Some(e),
-            (Err(e), Some(before)) if is_not_found(&e) || already_exists(&e) => return Err(before),
-            (done, _) => return done,
+pub(in crate::sys) fn retry_naming<E: Into<io::Error>>(
+    mut call: impl FnMut() -> Result<(), E>,
+) -> io::Result<()> {
+    // Compiled once, and not for each call.
+    fn repeat(call: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let mut interrupted = None;
+        loop {
+            match (call(), interrupted) {
+                (Err(e), _) if is_interrupted(&e) => interrupted = Some(e),
+                (Err(e), Some(before)) if is_not_found(&e) || already_exists(&e) => return Err(before),
+                (done, _) => return done,
+            }
         }
     }
+    repeat(&mut || call().map_err(E::into))
 }
 
 pub(super) fn mode_of(mode: u32) -> Mode {
