@@ -248,12 +248,14 @@ impl Batch {
     pub fn commit(mut self) -> Result<Vec<Committed>> {
         match self.try_commit() {
             Ok(reached) => {
-                let mut lost = std::mem::take(&mut lock(&self.collector).lost_metadata);
-                lost.sort_unstable();
+                let mut kept_metadata = vec![true; self.entries.len()];
+                for &at in &lock(&self.collector).lost_metadata {
+                    kept_metadata[at] = false;
+                }
                 let committed = |at: usize| {
                     let at = self.winner_of(at);
-                    let (entry, kept_metadata) = (&self.entries[at], lost.binary_search(&at).is_err());
-                    let Entry { unchanged, dir, .. } = *entry;
+                    let Entry { unchanged, dir, .. } = self.entries[at];
+                    let kept_metadata = kept_metadata[at];
                     Committed { unchanged, kept_metadata, ..Committed::new(reached[dir]) }
                 };
                 Ok((0..self.entries.len()).map(committed).collect())

@@ -97,14 +97,14 @@ impl Walk<'_> {
         if !journals.is_empty() || !staged.is_empty() {
             let mut report = RecoveryReport::default();
             let done = recover_transactions(dir, &journals, &staged, self.policy, &mut report);
-            let names = journals.iter().chain(&staged);
-            self.take_down((report, done), folder, names, "recover the transaction in");
+            let mut names = journals.iter().chain(&staged);
+            self.take_down((report, done), folder, &mut names, "recover the transaction in");
         }
         let swaps = Found { records: of(Role::Swap), kept: of(Role::Kept), trees: of(Role::Tree) };
         if !swaps.is_empty() {
             let mut report = RecoveryReport::default();
             let done = recover_swaps(dir, &swaps, self.policy, &mut report);
-            self.take_down((report, done), folder, swaps.names(), "recover the directories in");
+            self.take_down((report, done), folder, &mut swaps.names(), "recover the directories in");
         }
         for name in of(Role::Undo) {
             self.undo(dir, folder, &name);
@@ -147,20 +147,20 @@ impl Walk<'_> {
             Undone::RestoredBeside(target) => report.rolled_back.push(target),
             Undone::RestoredBelow(target) => self.found.rolled_back.push(self.root.join(target)),
         });
-        self.take_down((report, done), folder, std::iter::once(name), "restore the old content in");
+        self.take_down((report, done), folder, &mut std::iter::once(name), "restore the old content in");
     }
 
     fn recover_one(&mut self, folder: &Path, name: &OsString, settled: io::Result<RemnantState>) {
         let mut report = RecoveryReport::default();
         let done = settled.map(|state| report.add(state, name));
-        self.take_down((report, done), folder, std::iter::once(name), "recover the remnant in");
+        self.take_down((report, done), folder, &mut std::iter::once(name), "recover the remnant in");
     }
 
-    fn take_down<'n>(
+    fn take_down(
         &mut self,
         (report, done): (RecoveryReport, io::Result<()>),
         folder: &Path,
-        names: impl Iterator<Item = &'n OsString>,
+        names: &mut dyn Iterator<Item = &OsString>,
         operation: &'static str,
     ) {
         let base = self.root.join(folder);
@@ -184,14 +184,17 @@ impl Walk<'_> {
             }
         }
         self.found.is_unsettled |= !report.unreadable.is_empty();
-        let full = |paths: Vec<PathBuf>| paths.into_iter().map(|path| base.join(path)).collect::<Vec<_>>();
-        self.found.completed.extend(full(report.completed));
-        self.found.rolled_back.extend(full(report.rolled_back));
-        self.found.removed.extend(full(report.removed));
-        self.found.in_use.extend(full(report.in_use));
-        self.found.quarantined.extend(full(report.quarantined));
-        self.found.unreadable.extend(full(report.unreadable));
-        self.found.untrusted.extend(full(report.untrusted));
+        for (all, of_folder) in [
+            (&mut self.found.completed, report.completed),
+            (&mut self.found.rolled_back, report.rolled_back),
+            (&mut self.found.removed, report.removed),
+            (&mut self.found.in_use, report.in_use),
+            (&mut self.found.quarantined, report.quarantined),
+            (&mut self.found.unreadable, report.unreadable),
+            (&mut self.found.untrusted, report.untrusted),
+        ] {
+            all.extend(of_folder.into_iter().map(|path| base.join(path)));
+        }
     }
 }
 

@@ -47,15 +47,16 @@ fn empty_whole(top: &Dir, kept: Option<&OsStr>) -> io::Result<()> {
 fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result<bool> {
     let mut moved = false;
     // All names first: removing entries while listing may make the system skip some.
-    let mut entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
+    let entries = match dir.entries().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
         // It was removed since it was opened.
         Err(e) if crate::sys::is_not_found(&e) => return Ok(moved),
         entries => entries?,
     };
     // Whoever has to go on after a crash needs the file that ties the tree to its name: it goes last.
     let is_tie = |name: &OsStr| depth == 0 && names::role_of(name) == Some(Role::Lock);
-    entries.sort_by_key(|(name, _)| is_tie(name));
-    for (name, kind) in entries.into_iter().filter(|(name, _)| kept != Some(name.as_os_str())) {
+    let (ties, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(name, _)| is_tie(name));
+    let in_order = others.into_iter().chain(ties);
+    for (name, kind) in in_order.filter(|(name, _)| kept != Some(name.as_os_str())) {
         if moved && is_tie(&name) {
             continue;
         }
