@@ -41,16 +41,12 @@ pub(crate) use tree::{copy_times, std_file};
 /// second one says `Ok`; those errors are `EIO` and `ENOSPC`. `EINTR` says that the wait was cut
 /// short: NFS keeps the pages dirty then (`nfs_error_is_fatal_on_server` in `fs/nfs/internal.h`).
 pub(in crate::sys) fn retry<T, E: Into<io::Error>>(mut call: impl FnMut() -> Result<T, E>) -> io::Result<T> {
-    // Compiled once for each type of answer, and not for each call.
-    fn repeat<T>(call: &mut dyn FnMut() -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match call() {
-                Err(e) if is_interrupted(&e) => {}
-                done => return done,
-            }
+    loop {
+        match call().map_err(E::into) {
+            Err(e) if is_interrupted(&e) => {}
+            done => return done,
         }
     }
-    repeat(&mut || call().map_err(E::into))
 }
 
 /// Opens what has this name, or is at this path, in an open directory.
