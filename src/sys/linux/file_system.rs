@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs;
 
-use super::mount_cache::MountCache;
+use super::mount_cache::{A_SECOND, FOR_GOOD, MountCache};
 use crate::sys::unix::{is_denied, is_unsupported, retry};
 use crate::sys::{Dir, Family, File, FsKind, Stat};
 
@@ -33,7 +33,7 @@ pub(crate) fn fs_kind(fd: impl AsFd, stat: &Stat) -> io::Result<FsKind> {
     if let Some(assumed) = crate::sys::recorder::assumed_fs_kind() {
         return Ok(assumed);
     }
-    static CACHE: MountCache<FsKind> = MountCache::for_the_mount();
+    static CACHE: MountCache<FsKind> = MountCache::that_lasts(FOR_GOOD, A_SECOND);
     match CACHE.get(stat, || Ok(fs_kind_of(magic_of(&fd)?))) {
         // A sandbox may refuse to tell.
         Err(e) if is_denied(&e) || is_unsupported(&e) => Ok(untold_kind(stat)),

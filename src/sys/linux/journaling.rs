@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::{fs, io};
 
 use super::linux_since;
-use super::mount_cache::MountCache;
+use super::mount_cache::{A_SECOND, MountCache};
 use crate::sys::unix::retry;
 use crate::sys::{Dir, Family, FsKind, Stat};
 
@@ -86,7 +86,7 @@ fn journaling(kind: FsKind, stat: &Stat) -> Journaling {
         let is_ordered = matches!(kind.family, Family::Ext4 | Family::Xfs);
         return Journaling { is_ordered, frees_early: false, syncs_as_a_whole: true };
     }
-    static CACHE: MountCache<Journaling> = MountCache::for_a_second();
+    static CACHE: MountCache<Journaling> = MountCache::that_lasts(A_SECOND, A_SECOND);
     CACHE.get(stat, || Ok(ask(kind, stat).unwrap_or_default())).unwrap_or_default()
 }
 

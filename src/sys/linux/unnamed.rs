@@ -3,11 +3,11 @@
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 
+use super::mount_cache::{FOR_GOOD, MountCache};
 use crate::sys::unix::{is_not_found, retry_naming};
 use crate::sys::{Dir, File, Stat};
 
@@ -54,11 +54,9 @@ pub(in crate::sys) fn proc_path(fd: BorrowedFd<'_>) -> CString {
     CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
 }
 
-/// Mounts on which an unnamed file was refused a name, by device and mount.
-static REFUSED: Mutex<Vec<(u64, Option<u64>)>> = Mutex::new(Vec::new());
-
-/// As many as anybody saves to; of more, the oldest are forgotten, and tried again.
-const MOST_REFUSED: usize = 64;
+/// Mounts on which an unnamed file was refused a name. For good, even where only the device tells them apart: on a mount
+/// that is wrongly among them files are staged with a name, which serves everywhere.
+static REFUSED: MountCache<()> = MountCache::that_lasts(FOR_GOOD, FOR_GOOD);
 
 /// Was an unnamed file refused a name before, on the mount of the file that `stat` is of?
 pub(crate) fn is_known_to_refuse_links(stat: &Stat) -> bool {
@@ -67,18 +65,10 @@ pub(crate) fn is_known_to_refuse_links(stat: &Stat) -> bool {
         // What a session pretends is not remembered.
         return false;
     }
-    let refused = REFUSED.lock().unwrap_or_else(|broken| broken.into_inner());
-    refused.contains(&(stat.id.dev, stat.mount))
+    REFUSED.known(stat).is_some()
 }
 
 /// Lets the next save on this mount begin with a named file.
 pub(crate) fn remember_refused_link(stat: &Stat) {
-    if is_known_to_refuse_links(stat) {
-        return;
-    }
-    let mut refused = REFUSED.lock().unwrap_or_else(|broken| broken.into_inner());
-    if refused.len() == MOST_REFUSED {
-        refused.remove(0);
-    }
-    refused.push((stat.id.dev, stat.mount));
+    REFUSED.remember(stat, ());
 }
