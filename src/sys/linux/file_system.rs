@@ -61,44 +61,37 @@ fn magic_of(fd: impl AsFd) -> io::Result<u64> {
 /// The magic numbers are those of `linux/magic.h` and of each file system's own header.
 fn fs_kind_of(magic: u64) -> FsKind {
     const VOLATILE: [u64; 2] = [/* tmpfs */ 0x0102_1994, /* ramfs */ 0x8584_58f6];
-    const REMOTE: [u64; 12] = [
+    const OTHER_SERVERS: [u64; 2] =
+        [/* FUSE: a server, near or far */ 0x6573_5546, /* Lustre */ 0x0bd0_0bd0];
+    FsKind {
+        memory_backed: VOLATILE.contains(&magic),
+        remote: keeps_locks_of_dirs_to_itself(magic) || OTHER_SERVERS.contains(&magic),
+        family: Family::of(magic),
+    }
+}
+
+/// Is this a client of a network file system that tells its server nothing of the lock of a directory?
+fn keeps_locks_of_dirs_to_itself(magic: u64) -> bool {
+    const CLIENTS: [u64; 10] = [
         0x6969,      // NFS
         0x517b,      // SMB
         0xff53_4d42, // CIFS
         0xfe53_4d42, // SMB2
-        0x6573_5546, // FUSE: a server, near or far
         0x0102_1997, // 9P
         0x00c3_6400, // Ceph
         0x5346_414f, // OpenAFS
         0x6b41_4653, // kAFS
         0x7375_7245, // Coda
-        0x0bd0_0bd0, // Lustre
         0x786f_4256, // VirtualBox shared folder
     ];
-    FsKind {
-        memory_backed: VOLATILE.contains(&magic),
-        remote: REMOTE.contains(&magic),
-        family: Family::of(magic),
-    }
+    CLIENTS.contains(&magic)
 }
 
 /// Is the lock of a directory seen by everybody who uses it? A client of a network file system keeps it to
 /// itself. A FUSE server may be far away, too; it can't be told, and most are not.
 pub(crate) fn shares_locks_of_dirs(dir: &Dir) -> bool {
-    const ALONE: [u64; 10] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB2
-        0x0102_1997, // 9P
-        0x00c3_6400, // Ceph
-        0x5346_414f, // OpenAFS
-        0x6b41_4653, // kAFS
-        0x7375_7245, // Coda
-        0x786f_4256, // VirtualBox shared folder
-    ];
     match magic_of(dir) {
-        Ok(magic) => !ALONE.contains(&magic),
+        Ok(magic) => !keeps_locks_of_dirs_to_itself(magic),
         Err(_) => dir.stat().is_ok_and(|stat| is_on_a_disk(&stat)),
     }
 }
