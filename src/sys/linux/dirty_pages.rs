@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::file_system::magic_of;
 use crate::sys::unix::retry;
 
 /// A flush takes about as long as writing a megabyte, on disks and on solid-state drives. Files that are
@@ -34,7 +35,7 @@ fn limit(files: usize) -> u64 {
 /// Dirty pages and those that are being written, of all file systems.
 fn dirty_bytes(mut meminfo: &File) -> io::Result<u64> {
     // Containers may be shown one that leaves out what others do.
-    if retry(|| rustix::fs::fstatfs(meminfo))?.f_type as u64 != PROC {
+    if magic_of(meminfo)? != PROC {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let mut text = [0; 4096];

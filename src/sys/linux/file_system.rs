@@ -54,7 +54,7 @@ fn is_on_a_disk(stat: &Stat) -> bool {
 
 /// The number that a kind of file system is known by. The field is signed on some architectures, and 32 bits wide.
 #[allow(clippy::unnecessary_cast, reason = "the type of this field differs by architecture")]
-fn magic_of(fd: impl AsFd) -> io::Result<u64> {
+pub(super) fn magic_of(fd: impl AsFd) -> io::Result<u64> {
     Ok(retry(|| fs::fstatfs(&fd))?.f_type as u64 & 0xffff_ffff)
 }
 
