@@ -44,9 +44,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<Committed> {
             Err(Error::new(ErrorKind::IsADirectory, "remove", &place.path))
         }
         Ok(_) if !remote => Err(place.refused("remove", e)),
-        _ if sys::is_not_done(&e, remote) || ErrorKind::of(&e) == ErrorKind::NotFound => {
-            Err(place.refused("remove", e))
-        }
+        _ if sys::is_not_done(&e, remote) || sys::is_not_found(&e) => Err(place.refused("remove", e)),
         _ => Err(Error::io("remove", &place.path, e).with_target(TargetState::Unknown)),
     }
 }
@@ -99,9 +97,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     match (outcome(&moved, id, (&place.dir, &aside), remote), moved) {
         (Outcome::Done, _) | (_, Ok(())) => {}
         (Outcome::Unknown, Err(e)) => return Err(failed(e).with_target(TargetState::Unknown)),
-        (Outcome::NotDone, Err(e)) if ErrorKind::of(&e) == ErrorKind::CrossDevice => {
-            return remove_in_place(&place);
-        }
+        (Outcome::NotDone, Err(e)) if sys::crosses_devices(&e) => return remove_in_place(&place),
         (Outcome::NotDone, Err(e)) => return Err(place.refused("remove", e)),
     }
     let committed = place.sync_parent()?;

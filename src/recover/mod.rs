@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::atomic::target::refuse_no_path;
 use crate::error::{Error, Result};
-use crate::error_kind::ErrorKind;
 use crate::recover::report::Recovery;
 use crate::recover::walk::Walk;
 use crate::remnant::orphan::RemnantPolicy;
@@ -39,7 +38,7 @@ use crate::sys::{self, Dir};
 ///
 /// What isn't believed is left alone and reported: [`Recovery::untrusted`]. As long as such a record is there, a
 /// transaction in its root, or a swap of the directory that it is about, fails with
-/// [`Untrusted`](ErrorKind::Untrusted). Its owner, or an administrator with
+/// [`Untrusted`](crate::ErrorKind::Untrusted). Its owner, or an administrator with
 /// [`trust_others`](RecoveryOptions::trust_others), can recover it.
 ///
 /// # What it costs
@@ -64,7 +63,7 @@ use crate::sys::{self, Dir};
 /// # Errors
 ///
 /// If `root` can't be opened or listed, or if the disk is full. A root that doesn't exist is clean; an empty path is
-/// [`InvalidPath`](ErrorKind::InvalidPath). Folders and remnants that can't be opened, listed or removed, for whatever
+/// [`InvalidPath`](crate::ErrorKind::InvalidPath). Folders and remnants that can't be opened, listed or removed, for whatever
 /// reason, are not errors; [`Recovery::unreadable`] lists them.
 pub fn recover(root: impl AsRef<Path>) -> Result<Recovery> {
     RecoveryOptions::new().run(root)
@@ -197,7 +196,7 @@ impl RecoveryOptions {
     /// and roots may share such a directory. A copy must belong to the effective user, and nobody else may be able to
     /// write to it; [`trust_others`](RecoveryOptions::trust_others) changes nothing about that. A directory that
     /// doesn't exist holds nothing; one that can't be opened or listed is reported in [`Recovery::unreadable`]. An
-    /// empty path is [`InvalidPath`](ErrorKind::InvalidPath) when the recovery runs.
+    /// empty path is [`InvalidPath`](crate::ErrorKind::InvalidPath) when the recovery runs.
     ///
     /// ```
     /// # let (data, undo) = (tempfile::tempdir()?, tempfile::tempdir()?);
@@ -272,7 +271,7 @@ impl RecoveryOptions {
         }
         let dir = match Dir::open(root) {
             // A crash before its first save has left nothing.
-            Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound => return Ok(Recovery::default()),
+            Err(e) if sys::is_not_found(&e) => return Ok(Recovery::default()),
             opened => opened.map_err(|e| Error::io("open", root, e))?,
         };
         let mut walk = Walk {

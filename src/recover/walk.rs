@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::dir::recovery::{Found, recover_swaps};
 use crate::error::{Error, Result};
-use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
 use crate::overwrite::recovery::{Root, Undone, recover_undo};
 use crate::recover::report::Recovery;
@@ -47,7 +46,7 @@ impl Walk<'_> {
             Ok(dir) => self.visit(&Arc::new(dir), folder),
             // Removed, or replaced by a link, since it was listed.
             Err(e) if sys::is_gone(&e) => Ok(()),
-            Err(e) if self.one_file_system && ErrorKind::of(&e) == ErrorKind::CrossDevice => Ok(()),
+            Err(e) if self.one_file_system && sys::crosses_devices(&e) => Ok(()),
             Err(_) => {
                 self.pass_over(folder);
                 Ok(())
@@ -124,7 +123,7 @@ impl Walk<'_> {
         });
         let (dir, remnants) = match listed {
             Ok(listed) => listed,
-            Err(e) if ErrorKind::of(&e) == ErrorKind::NotFound => return,
+            Err(e) if sys::is_not_found(&e) => return,
             // What was done below the root is to be told all the same.
             Err(_) => return self.pass_over(path),
         };
@@ -164,12 +163,10 @@ impl Walk<'_> {
         operation: &'static str,
     ) {
         let base = self.root.join(folder);
-        let lacks_room =
-            |e: &io::Error| matches!(ErrorKind::of(e), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
         match done {
             Ok(()) => {}
             // Then the rest comes first: there may be something to remove.
-            Err(e) if lacks_room(&e) => {
+            Err(e) if sys::is_out_of_space(&e) => {
                 if self.without_room.last().is_none_or(|(last, _)| last != folder) {
                     self.without_room.push((folder.to_owned(), Error::io(operation, &base, e)));
                 }

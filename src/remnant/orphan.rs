@@ -108,8 +108,7 @@ impl RemnantPolicy {
     /// Is a record whose steps end with this error to be given up? Not for want of room, nor for what a
     /// later attempt may not meet.
     pub(crate) fn gives_up(self, e: &io::Error) -> bool {
-        let lacks_room = matches!(ErrorKind::of(e), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-        self.abandon && !lacks_room && !sys::is_transient(e)
+        self.abandon && !sys::is_out_of_space(e) && !sys::is_transient(e)
     }
 
     /// Whom to believe in a directory.
@@ -315,7 +314,7 @@ impl RemnantPolicy {
         match if self.dry_run { Ok(()) } else { trust.dir().rmdir(name) } {
             Ok(()) if is_new => Ok(RemnantState::Ignored),
             Ok(()) => Ok(RemnantState::Removed),
-            Err(e) if ErrorKind::of(&e) == ErrorKind::AlreadyExists => Ok(RemnantState::InUse),
+            Err(e) if sys::already_exists(&e) => Ok(RemnantState::InUse),
             Err(e) => state_after(e),
         }
     }
@@ -343,10 +342,10 @@ fn still_at(dir: &Dir, name: &OsStr, locked: Stat) -> Result<(), Stays> {
 /// The outcome for a remnant after an operation on it has failed. Only a full disk is told.
 fn state_after(e: io::Error) -> io::Result<RemnantState> {
     match ErrorKind::of(&e) {
-        ErrorKind::NotFound => Ok(RemnantState::Ignored),
+        _ if sys::is_not_found(&e) => Ok(RemnantState::Ignored),
         // Windows opens no file that a live writer or reader has opened for itself.
         ErrorKind::Busy if cfg!(windows) => Ok(RemnantState::InUse),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Err(e),
+        _ if sys::is_out_of_space(&e) => Err(e),
         _ => Ok(RemnantState::Unreadable),
     }
 }

@@ -284,7 +284,7 @@ fn create(dir: &Dir, name: &OsStr) -> io::Result<Option<(File, bool)>> {
         }
     }
     match dir.create_new(name, mode) {
-        Err(e) if ErrorKind::of(&e) == ErrorKind::AlreadyExists => Ok(None),
+        Err(e) if sys::already_exists(&e) => Ok(None),
         created => {
             let file = created?;
             allow(&file);
