@@ -3,9 +3,8 @@
 use std::io;
 
 use rustix::fs::{self, AtFlags, IFlags, StatxAttributes, StatxFlags};
-use rustix::io::Errno;
 
-use crate::sys::unix::retry;
+use crate::sys::unix::{retry, was_not_opened_to_read};
 use crate::sys::{Dir, DirNature, Family, fs_kind};
 
 /// The flags that entries of a directory inherit from it and anybody may set: no copying on write and compression
@@ -40,10 +39,10 @@ impl Dir {
     }
 
     /// Does this directory compare names without regard to case, whatever others of its file system do? One that may not
-    /// be read doesn't tell (`EBADF`).
+    /// be read doesn't tell, and counts as such.
     pub(crate) fn has_casefold_flag(&self) -> bool {
         retry(|| fs::ioctl_getflags(self))
-            .map_or_else(|e| Errno::from_io_error(&e) == Some(Errno::BADF), |flags| flags.contains(CASEFOLD))
+            .map_or_else(|e| was_not_opened_to_read(&e), |flags| flags.contains(CASEFOLD))
     }
 
     fn flags(&self) -> IFlags {

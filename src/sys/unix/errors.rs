@@ -279,6 +279,12 @@ pub(super) fn may_not_be_read(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::ACCESS])
 }
 
+/// The directory was opened without the right to read it, by `O_PATH`, so that it tells nothing of itself (`EBADF`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(in crate::sys) fn was_not_opened_to_read(e: &io::Error) -> bool {
+    is_one_of(e, &[Errno::BADF])
+}
+
 /// The kernel is older than the call (`ENOSYS`), or a sandbox forbids what it doesn't know (`EPERM`): so of
 /// `openat2`, which came with Linux 5.6.
 #[cfg(any(target_os = "linux", target_os = "android"))]
