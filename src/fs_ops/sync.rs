@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::parent_sync::sync_parent;
-use crate::atomic::target::{refuse_no_path, refuse_planted_link, split};
+use crate::atomic::target::{MAX_LINKS, refuse_no_path, refuse_planted_link, split};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::failing;
@@ -73,9 +73,6 @@ pub fn sync(path: impl AsRef<Path>) -> Result<Committed> {
     }
     Err(Error::new(ErrorKind::InvalidPath, "sync", path).because("the links lead round in a circle"))
 }
-
-/// As many links as the kernel follows.
-const MAX_LINKS: usize = 40;
 
 /// So many files of a directory are open at once while they are synced.
 const WINDOW: usize = 64;
