@@ -3,13 +3,12 @@
 use std::ffi::OsStr;
 
 use crate::options::WriteOptions;
-use crate::sys::{self, Dir};
+use crate::sys::Dir;
 
 /// Whether a program may open what is published for writing, by its mode alone.
 pub(crate) fn can_be_announced(options: &WriteOptions) -> bool {
     const OWNER_WRITES: u32 = 0o200;
-    let asked = options.permissions.as_ref().map(sys::mode_of_permissions);
-    asked.is_none_or(|mode| mode & OWNER_WRITES != 0)
+    options.asked_mode().is_none_or(|mode| mode & OWNER_WRITES != 0)
 }
 
 /// Tells those who watch a directory for finished files of one that got its name by a link. They wait for a name

@@ -41,7 +41,7 @@ pub(crate) fn apply(
     options: &WriteOptions,
 ) -> io::Result<bool> {
     let old = existing.filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
-    let asked = options.permissions.as_ref().map(sys::mode_of_permissions);
+    let asked = options.asked_mode();
     let Some(old) = old else {
         let Some(mode) = asked else { return Ok(true) };
         drop_acl(file, names_of(file).as_deref())?;

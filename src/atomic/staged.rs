@@ -226,8 +226,8 @@ pub(crate) fn creation_mode(target: &Target, options: &WriteOptions) -> u32 {
 /// The mode to create a staged file with, by what stands at the target's name.
 pub(crate) fn creation_mode_of(existing: Option<&TargetMeta>, options: &WriteOptions) -> u32 {
     let old = existing.filter(|old| old.stat.kind == Kind::File && !options.forget_metadata);
-    match (&options.permissions, old) {
-        (Some(permissions), _) => sys::mode_of_permissions(permissions) & 0o700,
+    match (options.asked_mode(), old) {
+        (Some(mode), _) => mode & 0o700,
         (None, Some(old)) => old.stat.mode & 0o777,
         (None, None) => 0o666,
     }

@@ -70,10 +70,9 @@ const PART: u64 = 64 << 10;
 
 fn same(target: &Target, content: &Content<'_>, options: &WriteOptions) -> io::Result<Option<File>> {
     let Some(existing) = &target.existing else { return Ok(None) };
-    let asked = options.permissions.as_ref().map(crate::sys::mode_of_permissions);
     let candidate = existing.stat.kind == Kind::File
         && existing.stat.size == content.len()
-        && asked.is_none_or(|mode| mode == existing.stat.mode);
+        && options.asked_mode().is_none_or(|mode| mode == existing.stat.mode);
     if !candidate {
         return Ok(None);
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::options::durability::Durability;
 use crate::options::file_version::FileVersion;
+use crate::sys::mode_of_permissions;
 
 pub use crate::options::choices::{HardLinks, InPlace, SpecialFiles, Symlinks};
 
@@ -446,6 +447,11 @@ impl WriteOptions {
     pub fn final_newline(mut self, yes: bool) -> Self {
         self.final_newline = yes;
         self
+    }
+
+    /// The permission bits that were asked for.
+    pub(crate) fn asked_mode(&self) -> Option<u32> {
+        self.permissions.as_ref().map(mode_of_permissions)
     }
 
     /// Refuses conditions that can't be met together.

@@ -188,7 +188,7 @@ impl Overwriting<'_> {
 
     /// The mode that was asked for, else the old one without setuid and setgid: they were given to the old content.
     fn set_mode(&self, options: &WriteOptions) -> io::Result<()> {
-        let asked = options.permissions.as_ref().map(sys::mode_of_permissions);
+        let asked = options.asked_mode();
         let (old, file) = (self.old.stat.mode, &self.old.file);
         match asked.unwrap_or(old & !SET_IDS) {
             mode if mode == old => Ok(()),
