@@ -13,7 +13,7 @@ use crate::dir::draft::{Draft, LowerTree};
 use crate::dir::nature::refuse_if_lost;
 use crate::dir::options::{Carry, DirOptions};
 use crate::dir::pending::recover_pending_in;
-use crate::dir::version::{LockedVersion, open, open_parent};
+use crate::dir::version::{LockedVersion, open_parent};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
@@ -101,7 +101,7 @@ impl CarryOver<'_> {
     /// False if it isn't there any more.
     fn visit(&mut self, rel: &Path) -> Result<bool> {
         let fail = |rel: &Path, e| Error::io("carry over", &self.draft.path_of(rel), e);
-        let from = match open(&self.old.dir, rel) {
+        let from = match self.old.dir.open_beneath(rel) {
             Err(e) if sys::is_gone(&e) => return Ok(false),
             opened => Arc::new(opened.map_err(|e| fail(rel, e))?),
         };
@@ -109,7 +109,7 @@ impl CarryOver<'_> {
         if stat.mount_root && !rel.as_os_str().is_empty() {
             return Err(Error::mount_point(&self.draft.path_of(rel), None));
         }
-        let to = open(&self.draft.stage.root.dir, rel).map_err(|e| fail(rel, e))?;
+        let to = self.draft.stage.root.dir.open_beneath(rel).map_err(|e| fail(rel, e))?;
         if !rel.as_os_str().is_empty() {
             refuse_if_lost(&from, &to, &self.draft.path_of(rel))?;
             self.draft.keeps_metadata &= to.keep_flags_of(&from);
@@ -260,11 +260,11 @@ impl CarryOver<'_> {
 
     /// Its content is complete: times and a mode that forbids writing can be set.
     fn finish(&mut self, rel: &Path) -> io::Result<()> {
-        let original = match open(&self.old.dir, rel) {
+        let original = match self.old.dir.open_beneath(rel) {
             Err(e) if sys::is_gone(&e) => return Ok(()),
             opened => opened?.as_inode()?,
         };
-        let copy = open(&self.draft.stage.root.dir, rel)?.as_inode()?;
+        let copy = self.draft.stage.root.dir.open_beneath(rel)?.as_inode()?;
         self.draft.keeps_metadata &= metadata::copy_metadata(&copy, &original.existing()?)?;
         if !self.lower.touched.contains(rel) {
             self.draft.keeps_metadata &= metadata::unless_refused(sys::copy_times(&original, &copy))?;

@@ -17,7 +17,7 @@ use crate::atomic::target::{NOT_INSIDE, Target, is_inside};
 use crate::dir::nature::refuse_if_lost;
 use crate::dir::spelling::EntryLock;
 use crate::dir::target::DirTarget;
-use crate::dir::version::{LockedVersion, StagedVersion, open, open_parent};
+use crate::dir::version::{LockedVersion, StagedVersion, open_parent};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::{self, Role};
@@ -322,7 +322,7 @@ impl Draft {
         let name = at.file_name().unwrap_or_default();
         let existing = match &self.old {
             None => None,
-            Some(old) => match open(&old.dir, at) {
+            Some(old) => match old.dir.open_beneath(at) {
                 Err(e) if sys::is_gone(&e) => return Ok(false),
                 opened => Some(opened?),
             },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::atomic::metadata;
 use crate::atomic::parent_sync::sync_parent;
 use crate::dir::draft::Draft;
-use crate::dir::version::open;
+use crate::dir::version::open_parent;
 use crate::error::{Error, Result};
 use crate::remnant::trust::open_file;
 use crate::set::SYNCED_AT_ONCE;
@@ -63,8 +63,7 @@ impl Draft {
     /// A staged file once more, if it is still there.
     pub(crate) fn open_staged(&self, rel: &Path) -> io::Result<Option<File>> {
         let name = rel.file_name().unwrap_or_default();
-        let parent = rel.parent().unwrap_or(Path::new(""));
-        match open(&self.stage.root.dir, parent).and_then(|dir| open_file(&dir, name)) {
+        match open_parent(&self.stage.root.dir, rel).and_then(|dir| open_file(&dir, name)) {
             Err(e) if sys::is_not_found(&e) => Ok(None),
             opened => opened.map(Some),
         }
@@ -92,7 +91,7 @@ impl Draft {
         self.dirs.clear();
         while let Some(rel) = pending.pop() {
             let fail = |e| Error::io("sync", &self.path_of(&rel), e);
-            let dir = open(&self.stage.root.dir, &rel).map_err(fail)?;
+            let dir = self.stage.root.dir.open_beneath(&rel).map_err(fail)?;
             let entries: io::Result<Vec<_>> = dir.entries().and_then(Iterator::collect);
             for (name, kind) in entries.map_err(fail)? {
                 if rel.as_os_str().is_empty() && self.stage.is_tie(&name) {
@@ -126,7 +125,7 @@ impl Draft {
         for window in all.chunks(SYNCED_AT_ONCE) {
             let mut dirs: Vec<Dir> = Vec::with_capacity(window.len());
             for rel in window {
-                let opened = open(&self.stage.root.dir, rel);
+                let opened = self.stage.root.dir.open_beneath(rel);
                 dirs.push(opened.map_err(|e| Error::io("sync", &self.path_of(rel), e))?);
             }
             let sync_one = |dir: &Dir| {

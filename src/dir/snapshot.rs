@@ -8,7 +8,7 @@ use crate::atomic::staged::TRIES;
 use crate::atomic::target::is_inside;
 use crate::dir::old_versions::release;
 use crate::dir::target::DirTarget;
-use crate::dir::version::{LockedVersion, open};
+use crate::dir::version::LockedVersion;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::role_of;
@@ -182,7 +182,7 @@ impl DirSnapshot {
         let (mut all, mut pending) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(rel) = pending.pop() {
             let fail = |e| Error::io("list", &self.target.path.join(&rel), e);
-            let dir = open(&self.root.dir, &rel).map_err(fail)?;
+            let dir = self.root.dir.open_beneath(&rel).map_err(fail)?;
             for entry in dir.entries().map_err(fail)? {
                 let (name, kind) = entry.map_err(fail)?;
                 if role_of(&name).is_some() {

@@ -175,11 +175,6 @@ impl Drop for LockedVersion {
     }
 }
 
-/// Opens a directory of a tree; the empty path is its root.
-pub(crate) fn open(root: &Dir, rel: &Path) -> io::Result<Dir> {
-    if rel.as_os_str().is_empty() { root.open_at(rel) } else { root.open_beneath(rel) }
-}
-
 pub(crate) fn open_parent(root: &Dir, rel: &Path) -> io::Result<Dir> {
-    open(root, rel.parent().unwrap_or(Path::new("")))
+    root.open_beneath(rel.parent().unwrap_or(Path::new("")))
 }

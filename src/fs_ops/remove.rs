@@ -127,9 +127,8 @@ fn has_mount(top: &Dir) -> io::Result<bool> {
     }
     let mut pending = vec![std::path::PathBuf::new()];
     while let Some(rel) = pending.pop() {
-        let dir = if rel.as_os_str().is_empty() { top.open_at(&rel) } else { top.open_beneath(&rel) };
         // What can't be looked into is found out when it is deleted; what is gone has no mount.
-        let Ok(dir) = dir else { continue };
+        let Ok(dir) = top.open_beneath(&rel) else { continue };
         for entry in dir.entries()? {
             let (name, _) = entry?;
             match dir.stat_at(&name) {

@@ -83,14 +83,14 @@ fn sync_dir(top: &Dir, path: &Path) -> Result<Committed> {
     let mut at = 0;
     while let Some(rel) = all.get(at).cloned() {
         let failed = |e| Error::io("sync", &path.join(&rel), e);
-        let dir = open(top, &rel).map_err(failed)?;
+        let dir = top.open_beneath(&rel).map_err(failed)?;
         let below = sync_files(&dir).map_err(failed)?;
         all.extend(below.into_iter().map(|name| rel.join(name)));
         at += 1;
     }
     let mut synced = true;
     for rel in all.iter().rev() {
-        let done = open(top, rel).and_then(|dir| sync_parent(&dir));
+        let done = top.open_beneath(rel).and_then(|dir| sync_parent(&dir));
         synced &= done.map_err(|e| Error::io("sync", &path.join(rel), e))?;
     }
     let failed = |e| Error::io("sync the directory of", path, e);
@@ -99,10 +99,6 @@ fn sync_dir(top: &Dir, path: &Path) -> Result<Committed> {
         synced &= sync_parent(&parent).map_err(failed)?;
     }
     Ok(committed(synced, fs_kind(top).map_err(failed)?))
-}
-
-fn open(top: &Dir, rel: &Path) -> io::Result<Dir> {
-    if rel.as_os_str().is_empty() { top.open_at(rel) } else { top.open_beneath(rel) }
 }
 
 /// Syncs the files of a directory. The names of the directories in it are returned.

@@ -108,11 +108,7 @@ fn locate(dir: &Arc<Dir>, undo: &Undo, root: Root<'_>) -> io::Result<Located> {
         return Ok(None);
     };
     let parent = below.parent().unwrap_or(Path::new(""));
-    let opened = match parent.as_os_str().is_empty() {
-        true => root.dir.open_at(parent),
-        false => root.dir.open_beneath(parent),
-    };
-    let opened = absent(opened)?.map(Arc::new);
+    let opened = absent(root.dir.open_beneath(parent))?.map(Arc::new);
     Ok(Some((opened, name.to_owned(), below.to_owned())))
 }
 

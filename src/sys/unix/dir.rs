@@ -93,8 +93,11 @@ impl Dir {
         Ok(File { fd: open_at(self.as_fd(), name, flags)? })
     }
 
-    /// Opens a directory below this one without following a link anywhere on the way.
+    /// Opens a directory below this one without following a link anywhere on the way; the empty path is this one.
     pub(crate) fn open_beneath(&self, path: &Path) -> io::Result<Dir> {
+        if path.as_os_str().is_empty() {
+            return self.open_at(path);
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         match retry(|| {

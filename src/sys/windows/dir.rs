@@ -182,8 +182,11 @@ impl Dir {
         self.open_beneath(path)
     }
 
-    /// Opens a directory below this one without following a link anywhere on the way.
+    /// Opens a directory below this one without following a link anywhere on the way; the empty path is this one.
     pub(crate) fn open_beneath(&self, path: &Path) -> io::Result<Dir> {
+        if path.as_os_str().is_empty() {
+            return self.open_at(path);
+        }
         self.steadily(|base| {
             let mut at = base.to_owned();
             for part in path.components() {
