@@ -145,12 +145,9 @@ impl CarryOver<'_> {
     }
 
     fn take(&mut self, from: &Dir, to: &Dir, name: &OsStr, kind: Option<Kind>, rel: &Path) -> Result<()> {
-        let kind = match kind {
-            Some(kind) => kind,
-            None => match from.stat_at(name) {
-                Err(e) if sys::is_gone(&e) => return Ok(()),
-                found => found.map_err(|e| self.fail(rel, e))?.kind,
-            },
+        let kind = match from.kind_of(name, kind) {
+            Err(e) if sys::is_gone(&e) => return Ok(()),
+            kind => kind.map_err(|e| self.fail(rel, e))?,
         };
         let taken = match kind {
             Kind::File => return self.take_file(from, to, name, rel),

@@ -97,8 +97,7 @@ impl Draft {
                 if rel.as_os_str().is_empty() && self.stage.is_tie(&name) {
                     continue;
                 }
-                let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
-                match kind {
+                match dir.kind_of(&name, kind).map_err(fail)? {
                     Kind::Dir => pending.push(rel.join(name)),
                     Kind::File => {
                         let file = open_file(&dir, &name).map_err(fail)?;

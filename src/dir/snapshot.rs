@@ -188,7 +188,7 @@ impl DirSnapshot {
                 if role_of(&name).is_some() {
                     continue;
                 }
-                let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok).map_err(fail)?;
+                let kind = dir.kind_of(&name, kind).map_err(fail)?;
                 let path = rel.join(name);
                 if kind == Kind::Dir {
                     pending.push(path.clone());

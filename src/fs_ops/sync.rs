@@ -106,7 +106,7 @@ fn sync_files(dir: &Dir) -> io::Result<Vec<std::ffi::OsString>> {
     let (mut dirs, mut files) = (Vec::new(), Vec::new());
     for entry in dir.entries()? {
         let (name, kind) = entry?;
-        match kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok)? {
+        match dir.kind_of(&name, kind)? {
             Kind::Dir => dirs.push(name),
             Kind::File => files.push(name),
             Kind::Symlink | Kind::Other => {}

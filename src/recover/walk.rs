@@ -74,13 +74,13 @@ impl Walk<'_> {
     /// The remnants of a folder. Folders in it are to be looked into.
     fn list(&mut self, dir: &Dir, folder: &Path) -> io::Result<Vec<(Role, OsString)>> {
         let mut remnants = Vec::new();
-        let is_dir = |name: &OsStr| dir.stat_at(name).is_ok_and(|stat| stat.kind == Kind::Dir);
         for entry in dir.entries()? {
             let (name, kind) = entry?;
             match names::role_of(&name) {
                 Some(role) => remnants.push((role, name)),
-                None if kind == Some(Kind::Dir) => self.pending.push(folder.join(name)),
-                None if kind.is_none() && is_dir(&name) => self.pending.push(folder.join(name)),
+                None if dir.kind_of(&name, kind).is_ok_and(|kind| kind == Kind::Dir) => {
+                    self.pending.push(folder.join(name));
+                }
                 None => {}
             }
         }

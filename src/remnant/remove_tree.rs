@@ -60,8 +60,7 @@ fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result
         if moved && is_tie(&name) {
             continue;
         }
-        let kind = kind.map_or_else(|| dir.stat_at(&name).map(|stat| stat.kind), Ok)?;
-        if kind != Kind::Dir {
+        if dir.kind_of(&name, kind)? != Kind::Dir {
             gone(dir.unlink(&name))?;
             continue;
         }

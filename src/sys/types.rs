@@ -1,6 +1,6 @@
 //! The types that the system calls of every platform take and give.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 
 /// The kind of thing that a name leads to, links not followed.
@@ -189,6 +189,13 @@ pub(crate) struct Process {
     pub(crate) space: Option<String>,
     /// The run of the system. Not known on Windows.
     pub(crate) boot: Option<String>,
+}
+
+impl super::Dir {
+    /// What has this name, as [`entries`](super::Dir::entries) told it, or asked for where they could not tell.
+    pub(crate) fn kind_of(&self, name: &OsStr, listed: Option<Kind>) -> std::io::Result<Kind> {
+        listed.map_or_else(|| Ok(self.stat_at(name)?.kind), Ok)
+    }
 }
 
 impl super::File {
