@@ -1,5 +1,6 @@
 //! Where a change goes, and whether it could be carried out: asked before anything is decided.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,11 +48,7 @@ impl Transaction {
             if matches!(self.entries.get(dir), Some(Entry { put: Some(_), .. })) {
                 return Err(Error::new(ErrorKind::NotADirectory, "change", &path));
             }
-            let opened = match dir.as_os_str().is_empty() {
-                true => Ok(Arc::clone(&self.root)),
-                false => self.root.open_beneath(dir).map(Arc::new),
-            };
-            match opened {
+            match self.open_dir(dir) {
                 Ok(open) => {
                     self.checked = self.check(dir, open, &path)?;
                     break;
@@ -64,6 +61,14 @@ impl Transaction {
             }
         }
         Ok(missing)
+    }
+
+    /// Opens a directory below the root. The root itself is open already.
+    pub(super) fn open_dir(&self, rel: &Path) -> io::Result<Arc<Dir>> {
+        match rel.as_os_str().is_empty() {
+            true => Ok(Arc::clone(&self.root)),
+            false => self.root.open_beneath(rel).map(Arc::new),
+        }
     }
 
     fn check(&self, rel: &Path, dir: Arc<Dir>, path: &Path) -> Result<Checked> {

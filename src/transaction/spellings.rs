@@ -9,7 +9,7 @@ use crate::atomic::spelling::is_one_entry;
 use crate::error::{Error, Result};
 use crate::set::spelling::{Comparison, ask_in, may_differ, would_be_one};
 use crate::set::staging_dir::StagingDir;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, absent};
 use crate::transaction::Transaction;
 
 impl Transaction {
@@ -61,7 +61,7 @@ impl Transaction {
             if name == also {
                 continue;
             }
-            let dir = match self.open_if_any(&one.iter().take(at).collect::<PathBuf>()) {
+            let dir = match absent(self.open_dir(&one.iter().take(at).collect::<PathBuf>())) {
                 // What can't be listed can't be asked.
                 Err(e) if sys::is_denied(&e) => return Ok(false),
                 opened => opened?,
@@ -73,16 +73,6 @@ impl Transaction {
             }
         }
         Ok(true)
-    }
-
-    fn open_if_any(&self, dir: &Path) -> io::Result<Option<Arc<Dir>>> {
-        if dir.as_os_str().is_empty() {
-            return Ok(Some(Arc::clone(&self.root)));
-        }
-        match self.root.open_beneath(dir) {
-            Err(e) if sys::is_gone(&e) => Ok(None),
-            opened => opened.map(|dir| Some(Arc::new(dir))),
-        }
     }
 
     /// Where no private directory can be made, that in the root has to do.
