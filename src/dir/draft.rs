@@ -24,7 +24,7 @@ use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::remnant::remove_tree::remove_tree;
 use crate::set::spelling::{Comparison, Spellings};
-use crate::sys::{self, Dir, File, Kind, TargetMeta};
+use crate::sys::{self, Dir, File, Kind, TargetMeta, absent};
 
 /// The next version of a directory. Dropped, it is gone.
 #[derive(Debug)]
@@ -350,10 +350,7 @@ impl Draft {
         }
         let name = rel.file_name().unwrap_or_default();
         let found = open_parent(&old.dir, rel).and_then(|parent| parent.lookup(name, true));
-        match found {
-            Err(e) if sys::is_gone(&e) => Ok(None),
-            found => found.map(Some).map_err(|e| Error::io("inspect", &self.path_of(rel), e)),
-        }
+        absent(found).map_err(|e| Error::io("inspect", &self.path_of(rel), e))
     }
 
     /// The present version has this very file: it was carried over by a link.

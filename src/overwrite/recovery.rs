@@ -60,10 +60,7 @@ pub(crate) fn recover_undo(
     let Some((parent, file_name, told)) = locate(dir, &undo, root)? else {
         return Ok(RemnantState::Ignored.into());
     };
-    let found = match &parent {
-        Some(parent) => absent(parent.stat_at(&file_name))?,
-        None => None,
-    };
+    let found = parent.as_deref().map_or(Ok(None), |parent| absent(parent.stat_at(&file_name)))?;
     // Without the mount, the name leads to another file; with it, it may lead to this one again.
     if undo.record.is_mount_point && !found.is_some_and(|found| found.mount_root) {
         return Ok(RemnantState::Unreadable.into());

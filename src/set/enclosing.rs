@@ -17,6 +17,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::remnant::trust::absent;
 use crate::set::writer_lock::WriterLock;
 use crate::sys::{self, Dir};
 
@@ -73,10 +74,7 @@ fn is_held(
 /// there what is saved in it. Where each look at one directory finds another inode, nobody can tell: `Unsupported`.
 pub(crate) fn refuse_if_detached(dir: &Dir, place: &Path, path: &Path) -> Result<()> {
     let fail = |e| Error::io("look for the directory of", path, e);
-    let lookup = || match dir.stat_through(place.as_os_str()) {
-        Err(e) if sys::is_gone(&e) => Ok(None),
-        found => found.map(|found| Some(found.id)),
-    };
+    let lookup = || Ok(absent(dir.stat_through(place.as_os_str()))?.map(|found| found.id));
     let found = lookup().map_err(fail)?;
     if found == Some(dir.stat().map_err(fail)?.id) {
         return Ok(());

@@ -220,13 +220,9 @@ impl Analysis<'_> {
     }
 
     fn observe(&mut self, change: &Change) -> io::Result<Observed> {
-        let (dir, name) = match self.below.parent_of(&change.path) {
-            Ok(found) => found,
-            Err(e) if sys::is_gone(&e) => {
-                let will_be_made = self.can_make_parent_of(&change.path)?;
-                return Ok(if will_be_made { Observed::Expected(None) } else { Observed::Other });
-            }
-            Err(e) => return Err(e),
+        let Some((dir, name)) = absent(self.below.parent_of(&change.path))? else {
+            let will_be_made = self.can_make_parent_of(&change.path)?;
+            return Ok(if will_be_made { Observed::Expected(None) } else { Observed::Other });
         };
         let now = absent(sys::fingerprint(&dir, name))?;
         if let (Some(now), Action::Put { content, .. }) = (now, &change.action) {

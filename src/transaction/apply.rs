@@ -69,11 +69,8 @@ pub(crate) fn redo(
     for (change, rest) in changes() {
         let Rest::Over(observed) = rest else { continue };
         // Judged a while ago: the staged content has been read since, and something else may have been saved.
-        let now = match steps.below.parent_of(&change.path) {
-            Ok((dir, name)) => absent(sys::fingerprint(&dir, name))?,
-            Err(e) if sys::is_gone(&e) => None,
-            Err(e) => return Err(e),
-        };
+        let parent = absent(steps.below.parent_of(&change.path))?;
+        let now = parent.map_or(Ok(None), |(dir, name)| absent(sys::fingerprint(&dir, name)))?;
         if now != *observed {
             continue;
         }
