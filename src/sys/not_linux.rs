@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 
-use super::{Dir, File, FileId, FsKind, LastingId, Stat, TargetMeta};
+use super::{Dir, File, FileId, FsKind, LastingId, OwnerNames, Stat, TargetMeta};
 
 /// There is no call that makes a whole file system durable and reports what went wrong.
 pub(crate) fn syncfs_is_reliable(_kind: FsKind, _stat: &Stat) -> bool {
@@ -30,7 +30,20 @@ pub(crate) fn sync_file_system(_dir: &Dir) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+impl TargetMeta {
+    /// Attributes are not looked at, nor is what Windows has in their place (security descriptor, encryption, compression,
+    /// streams), and so none is known to be kept.
+    pub(super) fn of(stat: Stat) -> TargetMeta {
+        TargetMeta { stat, xattrs: Vec::new(), is_complete: false, owner_names: OwnerNames::BOTH }
+    }
+}
+
 impl Dir {
+    /// There are no files without a name.
+    pub(crate) fn create_unnamed(&self, _mode: u32) -> io::Result<Option<File>> {
+        Ok(None)
+    }
+
     /// There is no way to ask for more than the system remembers.
     pub(crate) fn stat_now(&self, name: &OsStr) -> io::Result<Stat> {
         self.stat_at(name)
@@ -55,6 +68,12 @@ impl Dir {
     /// No file's blocks are known to need holding.
     pub(crate) fn pin(&self, _name: &OsStr) -> Option<()> {
         None
+    }
+
+    /// Looks at what has this name, as far as it can be looked at there.
+    #[cfg(not(target_vendor = "apple"))]
+    pub(crate) fn lookup(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<TargetMeta> {
+        Ok(TargetMeta::of(self.stat_at(name)?))
     }
 
     /// As [`Dir::lookup`]. The handle is none. On macOS none is needed: no file system there gives the blocks

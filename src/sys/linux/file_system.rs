@@ -7,7 +7,7 @@ use rustix::fs;
 
 use super::mount_cache::{A_SECOND, FOR_GOOD, MountCache};
 use crate::sys::unix::{is_denied, is_unsupported, retry};
-use crate::sys::{Dir, Family, File, FsKind, Stat};
+use crate::sys::{Dir, Family, FsKind, Stat};
 
 impl Family {
     fn of(magic: u64) -> Family {
@@ -17,13 +17,6 @@ impl Family {
             0x9123_683e => Family::Btrfs,
             _ => Family::Other,
         }
-    }
-}
-
-impl File {
-    /// [`fs_kind`] of this file.
-    pub(crate) fn fs_kind(&self, stat: &Stat) -> io::Result<FsKind> {
-        fs_kind(self, stat)
     }
 }
 

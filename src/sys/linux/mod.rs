@@ -11,7 +11,6 @@ mod unnamed;
 mod write_back;
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -30,7 +29,7 @@ pub(super) use file_system::look_at_volume;
 pub(crate) use file_system::{fs_kind, holds_dirs_by_their_locks, shares_locks_of_dirs};
 pub(crate) use journaling::*;
 pub(crate) use stat::*;
-pub(super) use unnamed::{create_unnamed, proc_path};
+pub(super) use unnamed::proc_path;
 pub(crate) use unnamed::{is_known_to_refuse_links, remember_refused_link};
 
 impl Dir {
@@ -49,12 +48,6 @@ impl Dir {
         Err(Errno::AGAIN.into())
     }
 }
-
-pub(super) fn sync_fd(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    fs::fsync(fd)
-}
-
-pub(super) use sync_fd as sync_dir_fd;
 
 impl File {
     /// Reserves room for the first `len` bytes, so that writing them can't fail for want of it. The content

@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, OFlags, StatxAttributes, StatxFlags};
 
 use super::file_system::fs_kind;
 use super::unnamed::proc_path;
 use crate::sys::unix::xattr::{read_acl, read_all, read_names};
+use crate::sys::unix::{fingerprint_from, fingerprint_with, from_stat};
 use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, open_at, retry};
 use crate::sys::{Dir, File, FileId, Fingerprint, Kind, LastingId, OwnerNames, Stat, TargetMeta, Xattrs};
 
@@ -69,42 +69,18 @@ fn unless_stale<T>(look: impl Fn() -> io::Result<T>) -> io::Result<T> {
     look()
 }
 
-/// When content or metadata last changed, which nobody can set back.
-pub(crate) fn changed_at(dir: &Dir, name: &OsStr) -> io::Result<SystemTime> {
-    let found = retry(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
-    Ok(time_of(found.st_ctime as i64, found.st_ctime_nsec as u32))
-}
-
 /// Asked of the server, where there is one: what was saved a moment ago must not look untouched.
 pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let ask = || retry(|| fs::statx(dir, name, flags | FORCE_SYNC, StatxFlags::BASIC_STATS));
     let found = match unless_stale(ask) {
-        Err(e) if knows_no_statx(&e) => return fingerprint_from(retry(|| fs::statat(dir, name, flags))?),
+        Err(e) if knows_no_statx(&e) => {
+            return Ok(fingerprint_from(&retry(|| fs::statat(dir, name, flags))?));
+        }
         found => found?,
     };
     let stat = from_statx(&found);
     Ok(fingerprint_with(&stat, (found.stx_mtime.tv_sec as u64, u64::from(found.stx_mtime.tv_nsec))))
-}
-
-/// [`fingerprint`] of an open file.
-pub(crate) fn fingerprint_of(file: &File) -> io::Result<Fingerprint> {
-    fingerprint_from(retry(|| fs::fstat(file))?)
-}
-
-#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
-fn fingerprint_from(found: fs::Stat) -> io::Result<Fingerprint> {
-    let modified = (found.st_mtime as i64 as u64, found.st_mtime_nsec as u64);
-    Ok(fingerprint_with(&from_stat(&found), modified))
-}
-
-fn fingerprint_with(stat: &Stat, (seconds, nanoseconds): (u64, u64)) -> Fingerprint {
-    let (ino, size, is_dir) = (lasting_ino(stat.id), stat.size, stat.kind == Kind::Dir);
-    #[cfg(feature = "crash_testing")]
-    if crate::sys::recorder::current().is_some() {
-        return Fingerprint { ino, size, is_dir, ..Fingerprint::default() };
-    }
-    Fingerprint { ino, size, seconds, nanoseconds, is_dir }
 }
 
 /// The number of an inode that it still has after a crash. A crash test puts its disks together
@@ -138,31 +114,8 @@ pub(crate) fn lasting_id(file: &File) -> io::Result<LastingId> {
     Ok(LastingId { ino, born })
 }
 
-/// Times before 1970 count as 1970: very old.
-fn time_of(seconds: i64, nanoseconds: u32) -> SystemTime {
-    let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds);
-    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 fn stat_without_statx(fd: BorrowedFd<'_>, path: &OsStr, flags: AtFlags) -> io::Result<Stat> {
     Ok(from_stat(&retry(|| fs::statat(fd, path, flags.difference(FORCE_SYNC)))?))
-}
-
-#[allow(clippy::unnecessary_cast, reason = "the types of these fields differ by architecture")]
-fn from_stat(found: &fs::Stat) -> Stat {
-    Stat {
-        kind: kind_of_mode(found.st_mode),
-        id: FileId { dev: found.st_dev, ino: found.st_ino },
-        size: u64::try_from(found.st_size).unwrap_or(0),
-        nlink: found.st_nlink as _,
-        mode: found.st_mode & 0o7777,
-        uid: found.st_uid,
-        gid: found.st_gid,
-        mount: None,
-        mount_root: false,
-        is_immutable_or_append_only: false,
-        is_encrypted: false,
-    }
 }
 
 impl Dir {

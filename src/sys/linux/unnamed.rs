@@ -2,18 +2,24 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, OFlags};
 
 use super::mount_cache::{FOR_GOOD, MountCache};
-use crate::sys::unix::{is_not_found, retry_naming};
+use crate::sys::unix::{cannot_be_unnamed, is_not_found, mode_of, retry_naming};
 use crate::sys::{Dir, File, Stat};
 
-pub(in crate::sys) fn create_unnamed(dir: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    fs::openat(dir, c".", flags, Mode::from_raw_mode(mode))
+impl Dir {
+    /// Creates a file that has no name yet; none where the file system can't.
+    pub(crate) fn create_unnamed(&self, mode: u32) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match record!(Op::CreateUnnamed { dir: self, mode }, fs::openat(self, c".", flags, mode_of(mode))) {
+            Err(e) if cannot_be_unnamed(&e) => Ok(None),
+            created => Ok(Some(File { fd: created? })),
+        }
+    }
 }
 
 impl File {

@@ -15,10 +15,7 @@ use super::errors::{knows_no_such_call, may_not_be_read};
 use super::{File, kind_of, mode_of, open_at, retry, retry_naming};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::sys::proc_path;
-use crate::sys::{
-    Kind, RenameFlags, Stat, cannot_be_unnamed, create_unnamed, renameat_with, stat_fd, stat_path,
-    sync_dir_fd,
-};
+use crate::sys::{Kind, RenameFlags, Stat, renameat_with, stat_fd, stat_path, sync_dir_fd};
 
 /// An open directory; everything happens relative to one.
 #[derive(Debug)]
@@ -139,14 +136,6 @@ impl Dir {
         let is_here = || self.stat().is_ok_and(|found| found.nlink > 0);
         let is_there = || from.is_none_or(|(dir, name)| dir.stat_at(name).is_ok());
         if is_not_found(&e) && is_here() && is_there() { rustix::io::Errno::INVAL.into() } else { e }
-    }
-
-    /// Creates a file that has no name yet; none where the file system can't.
-    pub(crate) fn create_unnamed(&self, mode: u32) -> io::Result<Option<File>> {
-        match record!(Op::CreateUnnamed { dir: self, mode }, create_unnamed(self.fd.as_fd(), mode)) {
-            Err(e) if cannot_be_unnamed(&e) => Ok(None),
-            created => Ok(Some(File { fd: created? })),
-        }
     }
 
     /// Creates a file under a name that nothing has, not even a dangling link.

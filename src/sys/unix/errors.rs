@@ -334,12 +334,6 @@ pub(in crate::sys) fn would_fail_a_copy(e: &io::Error) -> bool {
     is_out_of_space(e) || is_one_of(e, &[Errno::IO])
 }
 
-/// There are no files without a name (`ENOTSUP`, which `create_unnamed` answers by itself).
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(in crate::sys) fn cannot_be_unnamed(e: &io::Error) -> bool {
-    is_unsupported(e)
-}
-
 /// The device's cache can't be emptied by `F_FULLFSYNC`: network and foreign file systems say "not
 /// supported", `EINVAL` or `ENOTTY`.
 #[cfg(target_vendor = "apple")]

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Gid, Uid};
 
 use super::{mode_of, retry};
-use crate::sys::{Stat, stat_fd, sync_fd};
+use crate::sys::{FsKind, Stat, fs_kind, stat_fd, sync_fd};
 
 /// An open regular file.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub(crate) struct File {
 impl File {
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         stat_fd(self.fd.as_fd())
+    }
+
+    /// [`fs_kind`] of this file.
+    pub(crate) fn fs_kind(&self, stat: &Stat) -> io::Result<FsKind> {
+        fs_kind(self, stat)
     }
 
     /// Makes one write, which may be short.

@@ -4,7 +4,10 @@ mod dir;
 mod errors;
 mod file;
 mod lock;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod not_linux;
 mod process;
+mod stat;
 mod tree;
 mod volume;
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
@@ -24,7 +27,10 @@ use super::Kind;
 pub(crate) use dir::Dir;
 pub(crate) use errors::*;
 pub(crate) use file::File;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) use not_linux::*;
 pub(crate) use process::{boot_id, host_name, name_space, uptime};
+pub(crate) use stat::*;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use tree::TO_READ;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -74,6 +80,15 @@ pub(in crate::sys) fn retry_naming<E: Into<io::Error>>(
     }
     repeat(&mut || call().map_err(E::into))
 }
+
+/// Makes a file or a directory durable. macOS has a call of its own for each.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn sync_fd(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    fs::fsync(fd)
+}
+
+#[cfg(not(target_vendor = "apple"))]
+pub(super) use sync_fd as sync_dir_fd;
 
 pub(super) fn mode_of(mode: u32) -> Mode {
     Mode::from_raw_mode(mode as fs::RawMode)

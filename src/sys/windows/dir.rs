@@ -12,7 +12,7 @@ use super::lock::Held;
 use super::wait::{PATIENCE, or_removed, patiently, remove, rename, within};
 use super::{File, names, open};
 use crate::name_format::role_of;
-use crate::sys::{DirNature, Kind, OwnerNames, Stat, TargetMeta, real_path};
+use crate::sys::{DirNature, Kind, Stat, real_path};
 
 /// A directory; everything happens relative to one.
 #[derive(Debug)]
@@ -144,16 +144,6 @@ impl Dir {
         open::stat(&open::to_inspect_through(&path)?)
     }
 
-    pub(crate) fn lookup(&self, name: &OsStr, _with_xattrs: bool) -> io::Result<TargetMeta> {
-        // Security descriptor, compression and streams are not kept.
-        Ok(TargetMeta {
-            stat: self.stat_at(name)?,
-            xattrs: Vec::new(),
-            is_complete: false,
-            owner_names: OwnerNames::BOTH,
-        })
-    }
-
     /// Encryption is all that is known of it here.
     pub(crate) fn nature(&self) -> io::Result<DirNature> {
         Ok(DirNature { is_encrypted: self.stat()?.is_encrypted, ..DirNature::default() })
@@ -214,11 +204,6 @@ impl Dir {
             Kind::Symlink => Err(link_in_the_way()),
             Kind::File | Kind::Other => Err(io::ErrorKind::NotADirectory.into()),
         }
-    }
-
-    /// There are no files without a name.
-    pub(crate) fn create_unnamed(&self, _mode: u32) -> io::Result<Option<File>> {
-        Ok(None)
     }
 
     /// Creates a file under a name that nothing has. It is locked from the start.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::errors::{is_denied, is_in_use, link_in_the_way};
 use super::{open, volume};
-use crate::sys::{FileId, FsKind, Kind, OwnerNames, Share, Stat, TargetMeta};
+use crate::sys::{FileId, FsKind, Kind, Share, Stat, TargetMeta};
 
 /// An open regular file, or a directory as something that has metadata.
 #[derive(Debug)]
@@ -94,13 +94,7 @@ impl File {
     }
 
     pub(crate) fn existing(&self) -> io::Result<TargetMeta> {
-        // Security descriptor, encryption, compression and streams are not kept.
-        Ok(TargetMeta {
-            stat: self.stat()?,
-            xattrs: Vec::new(),
-            is_complete: false,
-            owner_names: OwnerNames::BOTH,
-        })
+        Ok(TargetMeta::of(self.stat()?))
     }
 
     /// Makes one write, which may be short.
