@@ -239,21 +239,16 @@ impl State {
             | Op::SetOwner { file, .. }
             | Op::SetXattr { file, .. }
             | Op::RemoveXattr { file, .. } => self.file(file),
-            Op::SetDirMode { dir, .. }
-            | Op::SetDirOwner { dir, .. }
-            | Op::SetDirXattr { dir, .. }
-            | Op::RemoveDirXattr { dir, .. } => self.dir(dir),
+            Op::SetDirMode { dir, .. } => self.dir(dir),
             _ => return None,
         };
         let access = Access::default();
         Some(node.map(|node| match *op {
             Op::SetMode { .. } | Op::SetDirMode { .. } => Step::SetMode { node, access },
-            Op::SetXattr { name, value, .. } | Op::SetDirXattr { name, value, .. } => {
+            Op::SetXattr { name, value, .. } => {
                 Step::SetXattr { node, name: name.to_owned(), value: value.to_owned(), access }
             }
-            Op::RemoveXattr { name, .. } | Op::RemoveDirXattr { name, .. } => {
-                Step::RemoveXattr { node, name: name.to_owned(), access }
-            }
+            Op::RemoveXattr { name, .. } => Step::RemoveXattr { node, name: name.to_owned(), access },
             _ => Step::SetOwner { node, access },
         }))
     }
@@ -293,10 +288,7 @@ impl State {
             | Op::SetOwner { file, .. }
             | Op::SetXattr { file, .. }
             | Op::RemoveXattr { file, .. } => set_access(&mut step, file.stat()),
-            Op::SetDirMode { dir, .. }
-            | Op::SetDirOwner { dir, .. }
-            | Op::SetDirXattr { dir, .. }
-            | Op::RemoveDirXattr { dir, .. } => set_access(&mut step, dir.stat()),
+            Op::SetDirMode { dir, .. } => set_access(&mut step, dir.stat()),
             _ => {}
         }
         if let (Step::Write { data, .. }, Some(value)) = (&mut step, value) {
