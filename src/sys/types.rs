@@ -1,6 +1,7 @@
 //! The types that the system calls of every platform take and give.
 
 use std::ffi::{CString, OsStr};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The kind of thing that a name leads to, links not followed.
@@ -192,15 +193,35 @@ pub(crate) struct Process {
 }
 
 impl super::Dir {
+    /// Renames within this directory, replacing what is at `to`.
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_into(from, self, to)
+    }
+
+    /// Renames within this directory unless something is at `to`.
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_new_into(from, self, to)
+    }
+
+    /// A second name for a file, in this directory.
+    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.link_into(from, self, to)
+    }
+
     /// What has this name, as [`entries`](super::Dir::entries) told it, or asked for where they could not tell.
-    pub(crate) fn kind_of(&self, name: &OsStr, listed: Option<Kind>) -> std::io::Result<Kind> {
+    pub(crate) fn kind_of(&self, name: &OsStr, listed: Option<Kind>) -> io::Result<Kind> {
         listed.map_or_else(|| Ok(self.stat_at(name)?.kind), Ok)
     }
 }
 
 impl super::File {
+    /// Takes the exclusive lock that belongs to this open file, without waiting.
+    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
+        self.try_lock_as(Share::Exclusive)
+    }
+
     /// Fills the buffer as far as the file goes, and says how far.
-    pub(crate) fn read_full(&self, into: &mut [u8], at: u64) -> std::io::Result<usize> {
+    pub(crate) fn read_full(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         let mut filled = 0;
         while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.read_at(rest, at + filled as u64)? {
@@ -212,10 +233,10 @@ impl super::File {
     }
 
     /// Writes all of it.
-    pub(crate) fn write_full(&self, mut data: &[u8], mut at: u64) -> std::io::Result<()> {
+    pub(crate) fn write_full(&self, mut data: &[u8], mut at: u64) -> io::Result<()> {
         while !data.is_empty() {
             match self.write_at(data, at)? {
-                0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => {
                     data = data.get(written..).unwrap_or_default();
                     at += written as u64;
@@ -227,7 +248,7 @@ impl super::File {
 }
 
 /// A lock serves only a recovery: its refusal, by whatever errno, fails nothing, and means that nobody has one.
-pub(crate) fn lock_unless_refused(locked: std::io::Result<Lock>) -> std::io::Result<Lock> {
+pub(crate) fn lock_unless_refused(locked: io::Result<Lock>) -> io::Result<Lock> {
     match locked {
         Err(e) if !crate::sys::is_transient(&e) => Ok(Lock::Unsupported),
         locked => locked,
@@ -235,7 +256,7 @@ pub(crate) fn lock_unless_refused(locked: std::io::Result<Lock>) -> std::io::Res
 }
 
 /// The path without links in it.
-pub(crate) fn real_path(path: &Path) -> std::io::Result<PathBuf> {
+pub(crate) fn real_path(path: &Path) -> io::Result<PathBuf> {
     loop {
         match std::fs::canonicalize(path) {
             Err(e) if crate::sys::is_interrupted(&e) => {}

@@ -150,20 +150,6 @@ impl Dir {
             .map_err(|e| self.refused_name(e, None))
     }
 
-    /// Renames within this directory, replacing what is at `to`.
-    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_into(from, self, to)
-    }
-
-    /// Renames within this directory unless something is at `to`.
-    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_new_into(from, self, to)
-    }
-
-    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.link_into(from, self, to)
-    }
-
     pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         record!(Op::Unlink { dir: self, name }, fs::unlinkat(&self.fd, name, AtFlags::empty()))
     }

@@ -35,14 +35,6 @@ impl Dir {
 }
 
 impl File {
-    /// Takes the exclusive lock that belongs to this open file, without waiting.
-    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        locked(record!(
-            Op::Lock { file: self },
-            fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive)
-        ))
-    }
-
     /// Takes the lock that belongs to this open file, without waiting.
     pub(crate) fn try_lock_as(&self, share: Share) -> io::Result<Lock> {
         let operation = match share {

@@ -216,19 +216,9 @@ impl Dir {
         patiently(|| or_removed(&path, fs::create_dir(&path)))
     }
 
-    /// Renames within this directory, replacing what is at `to`.
-    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_into(from, self, to)
-    }
-
     /// Renames into another directory, replacing what is at `to`.
     pub(crate) fn rename_into(&self, from: &OsStr, to_dir: &Dir, to: &OsStr) -> io::Result<()> {
         rename(&self.at(from)?, &to_dir.at(to)?, to_dir.patience)
-    }
-
-    /// Renames within this directory unless something is at `to`.
-    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_new_into(from, self, to)
     }
 
     /// Renames a directory, unless something is at `to`. Files are refused: a second name does the same for
@@ -242,10 +232,6 @@ impl Dir {
             Err(e) if is_not_found(&e) => rename(&from, &to, to_dir.patience),
             found => found.and(Err(io::ErrorKind::AlreadyExists.into())),
         }
-    }
-
-    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.link_into(from, self, to)
     }
 
     /// A second name for a file, in another directory.

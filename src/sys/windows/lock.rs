@@ -113,11 +113,6 @@ impl Dir {
 }
 
 impl File {
-    /// Takes the exclusive lock that belongs to this open file, without waiting.
-    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        self.try_lock_as(Share::Exclusive)
-    }
-
     /// Takes the lock that belongs to this open file, without waiting.
     pub(crate) fn try_lock_as(&self, share: Share) -> io::Result<Lock> {
         let mut handle = self.handle();
