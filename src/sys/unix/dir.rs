@@ -17,6 +17,9 @@ use super::{File, kind_of, mode_of, open_at, retry, retry_naming};
 use crate::sys::proc_path;
 use crate::sys::{Kind, RenameFlags, Stat, renameat_with, stat_fd, stat_path, sync_dir_fd};
 
+/// Opens a directory for reading, not through a link.
+const EXACT: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// An open directory; everything happens relative to one.
 #[derive(Debug)]
 pub(crate) struct Dir {
@@ -54,12 +57,6 @@ impl Dir {
         self
     }
 
-    /// Opens a directory for reading, by a name that is no link.
-    pub(super) fn open_exact(at: BorrowedFd<'_>, name: &OsStr) -> io::Result<Dir> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Dir { fd: open_at(at, name, flags)?, syncable: true })
-    }
-
     pub(crate) fn stat(&self) -> io::Result<Stat> {
         stat_fd(self.fd.as_fd())
     }
@@ -95,19 +92,23 @@ impl Dir {
         if path.as_os_str().is_empty() {
             return self.open_at(path);
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        match retry(|| {
-            let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
-            fs::openat2(&self.fd, path, flags, fs::Mode::empty(), within)
-        }) {
+        match self.open_in_one_call(path, fs::ResolveFlags::empty()) {
             Err(e) if knows_no_such_call(&e) => {}
-            opened => return Ok(Dir { fd: opened?, syncable: true }),
+            opened => return opened,
         }
-        let mut fd = open_at(self.as_fd(), OsStr::new("."), flags)?;
+        let mut fd = open_at(self.as_fd(), OsStr::new("."), EXACT)?;
         for part in path.components() {
-            fd = open_at(fd.as_fd(), part.as_os_str(), flags)?;
+            fd = open_at(fd.as_fd(), part.as_os_str(), EXACT)?;
         }
+        Ok(Dir { fd, syncable: true })
+    }
+
+    /// Opens a directory below this one, which Linux does in one call since 5.6.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn open_in_one_call(&self, path: &Path, within: fs::ResolveFlags) -> io::Result<Dir> {
+        let within = within | fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
+        let fd = retry(|| fs::openat2(&self.fd, path, EXACT, fs::Mode::empty(), within))?;
         Ok(Dir { fd, syncable: true })
     }
 
@@ -115,14 +116,9 @@ impl Dir {
     /// mount is not asked anything.
     pub(crate) fn open_on_this_mount(&self, path: &Path) -> io::Result<Dir> {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let within = fs::ResolveFlags::BENEATH | fs::ResolveFlags::NO_SYMLINKS;
-            let within = within | fs::ResolveFlags::NO_XDEV;
-            match retry(|| fs::openat2(&self.fd, path, flags, fs::Mode::empty(), within)) {
-                Err(e) if knows_no_such_call(&e) => {}
-                opened => return Ok(Dir { fd: opened?, syncable: true }),
-            }
+        match self.open_in_one_call(path, fs::ResolveFlags::NO_XDEV) {
+            Err(e) if knows_no_such_call(&e) => {}
+            opened => return opened,
         }
         let dir = self.open_beneath(path)?;
         let (here, there) = (self.stat()?, dir.stat()?);
@@ -219,7 +215,7 @@ impl Dir {
 
     /// Opens a directory in this one, not through a link.
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
-        Dir::open_exact(self.as_fd(), name)
+        Ok(Dir { fd: open_at(self.as_fd(), name, EXACT)?, syncable: true })
     }
 
     /// Fails if the caller may not create and remove names here.
