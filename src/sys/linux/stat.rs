@@ -8,7 +8,7 @@ use rustix::fs::{self, AtFlags, OFlags, StatxAttributes, StatxFlags};
 
 use super::file_system::fs_kind;
 use super::unnamed::proc_path;
-use crate::sys::unix::xattr::{read_acl, read_all, read_names};
+use crate::sys::unix::xattr::{read_listed, read_names};
 use crate::sys::unix::{fingerprint_from, fingerprint_with, from_stat};
 use crate::sys::unix::{is_not_found, is_stale, kind_of_mode, knows_no_statx, open_at, retry};
 use crate::sys::{Dir, File, FileId, Fingerprint, Kind, LastingId, OwnerNames, Stat, TargetMeta, Xattrs};
@@ -164,9 +164,8 @@ impl Dir {
     fn xattrs_at(&self, fd: &OwnedFd, name: &OsStr, stat: &Stat) -> io::Result<(Xattrs, bool)> {
         let by_proc = proc_path(fd.as_fd());
         match read_names(&|buffer| fs::listxattr(by_proc.as_c_str(), buffer)) {
-            Ok(names) => read_all(names, &|name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
             Err(e) if is_not_found(&e) => self.xattrs_without_proc(name, stat.id),
-            Err(e) => read_acl(&e, &|name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
+            names => read_listed(names, &|name, buffer| fs::getxattr(by_proc.as_c_str(), name, buffer)),
         }
     }
 

@@ -38,11 +38,25 @@ pub(in crate::sys) fn read_value(
     Ok(large)
 }
 
+/// Reads all attributes as far as the caller may, and says whether these are all. `names` is what listing them gave.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(in crate::sys) fn read_listed(
+    names: io::Result<Vec<CString>>,
+    get: &dyn Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<(Xattrs, bool)> {
+    match names {
+        Ok(names) => read_all(names, get),
+        Err(e) if is_unsupported(&e) => Ok((Vec::new(), true)),
+        // The ACL has a name of its own. File systems answer with any errno where they can't list.
+        Err(_) => read_all(vec![ACL.to_owned()], get).map(|(acl, _)| (acl, false)),
+    }
+}
+
 /// Reads all of these attributes, and says whether it could. One that the caller may not read, or that was removed
 /// since the list was read, is left out; but an ACL that can't be read is empty, since nobody may gain the rights that
 /// it took away.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(in crate::sys) fn read_all(
+fn read_all(
     names: Vec<CString>,
     get: &dyn Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
 ) -> io::Result<(Xattrs, bool)> {
@@ -63,26 +77,11 @@ pub(in crate::sys) fn read_all(
     Ok((all, is_complete))
 }
 
-/// Reads the ACL by its name, where the attributes can't be listed. File systems answer with any errno then.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub(in crate::sys) fn read_acl(
-    not_listed: &io::Error,
-    get: &dyn Fn(&CString, &mut [u8]) -> rustix::io::Result<usize>,
-) -> io::Result<(Xattrs, bool)> {
-    if is_unsupported(not_listed) {
-        return Ok((Vec::new(), true));
-    }
-    read_all(vec![ACL.to_owned()], get).map(|(acl, _)| (acl, false))
-}
-
 impl File {
     /// All attributes as far as the caller may read them, and whether these are all.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(in crate::sys) fn xattrs(&self) -> io::Result<(Xattrs, bool)> {
-        match self.xattr_names() {
-            Ok(names) => read_all(names, &|name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
-            Err(e) => read_acl(&e, &|name, buffer| fs::fgetxattr(&self.fd, name, buffer)),
-        }
+        read_listed(self.xattr_names(), &|name, buffer| fs::fgetxattr(&self.fd, name, buffer))
     }
 
     pub(crate) fn xattr_names(&self) -> io::Result<Vec<CString>> {
