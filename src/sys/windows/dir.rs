@@ -62,6 +62,16 @@ pub(super) fn stat_path(path: &Path) -> io::Result<Stat> {
     open::stat(&patiently(|| open::to_inspect(path))?)
 }
 
+/// [`stat_path`] of a directory, not through a link.
+fn stat_dir(path: &Path) -> io::Result<Stat> {
+    let stat = stat_path(path)?;
+    match stat.kind {
+        Kind::Dir => Ok(stat),
+        Kind::Symlink => Err(link_in_the_way()),
+        Kind::File | Kind::Other => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
 fn new_file(path: PathBuf) -> io::Result<File> {
     let handle = patiently(|| or_removed(&path, open::to_create(&path)))?;
     File::created(path, handle)
@@ -182,11 +192,7 @@ impl Dir {
             for part in path.components() {
                 names::check(part.as_os_str())?;
                 at.push(part);
-                match stat_path(&at)?.kind {
-                    Kind::Dir => {}
-                    Kind::Symlink => return Err(link_in_the_way()),
-                    Kind::File | Kind::Other => return Err(io::ErrorKind::NotADirectory.into()),
-                }
+                stat_dir(&at)?;
             }
             Ok(())
         })?;
@@ -198,12 +204,8 @@ impl Dir {
     /// Opens a directory in this one, not through a link. It is found again when it is renamed.
     pub(crate) fn open_child(&self, name: &OsStr) -> io::Result<Dir> {
         let path = self.at(name)?;
-        let stat = stat_path(&path)?;
-        match stat.kind {
-            Kind::Dir => Ok(Dir::new(Anchor::new(path, Some(stat)), PathBuf::new())),
-            Kind::Symlink => Err(link_in_the_way()),
-            Kind::File | Kind::Other => Err(io::ErrorKind::NotADirectory.into()),
-        }
+        let stat = stat_dir(&path)?;
+        Ok(Dir::new(Anchor::new(path, Some(stat)), PathBuf::new()))
     }
 
     /// Creates a file under a name that nothing has. It is locked from the start.

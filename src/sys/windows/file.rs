@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::errors::{is_denied, is_in_use, link_in_the_way};
+use super::wait::mark_read_only;
 use super::{open, volume};
 use crate::sys::{FileId, FsKind, Kind, Share, Stat, TargetMeta};
 
@@ -122,9 +123,7 @@ impl File {
         if open::stat(file)?.kind != Kind::File {
             return Ok(());
         }
-        let mut permissions = file.metadata()?.permissions();
-        permissions.set_readonly(mode & 0o200 == 0);
-        file.set_permissions(permissions)
+        mark_read_only(file, mode & 0o200 == 0)
     }
 
     /// All files have one owner here.
@@ -153,8 +152,7 @@ impl File {
     }
 
     pub(super) fn times(&self) -> io::Result<fs::FileTimes> {
-        let found = self.handle().get()?.metadata()?;
-        Ok(fs::FileTimes::new().set_accessed(found.accessed()?).set_modified(found.modified()?))
+        open::times(self.handle().get()?)
     }
 
     /// Can this be made durable? What was opened for reading is opened anew for it.

@@ -1,6 +1,6 @@
 //! Opening files with just the access and the sharing that is meant.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
@@ -109,6 +109,12 @@ pub(super) fn exclusively_for_now(path: &Path) -> io::Result<File> {
 /// [`shared`], of a file that is created for it. Nobody can remove it meanwhile.
 pub(super) fn shared_for_now(path: &Path) -> io::Result<File> {
     options(GENERIC_READ, SHARE_READ, OPEN_REPARSE_POINT).write(true).create(true).open(path)
+}
+
+/// The times that can be given to another file.
+pub(super) fn times(handle: &File) -> io::Result<FileTimes> {
+    let found = handle.metadata()?;
+    Ok(FileTimes::new().set_accessed(found.accessed()?).set_modified(found.modified()?))
 }
 
 pub(super) fn stat(handle: &File) -> io::Result<Stat> {

@@ -29,8 +29,7 @@ impl Dir {
     /// Gives a link the times of another one, as far as the system permits.
     pub(crate) fn copy_link_times(&self, name: &OsStr, _stat: &Stat, from: (&Dir, &OsStr)) {
         let liken = || {
-            let found = open::to_inspect(&from.0.at(from.1)?)?.metadata()?;
-            let times = fs::FileTimes::new().set_accessed(found.accessed()?).set_modified(found.modified()?);
+            let times = open::times(&open::to_inspect(&from.0.at(from.1)?)?)?;
             open::to_describe(&self.at(name)?)?.set_times(times)
         };
         let _: io::Result<()> = liken();

@@ -103,7 +103,7 @@ pub(super) fn set_read_only(path: &Path, yes: bool) -> io::Result<()> {
     mark_read_only(&open::to_describe(path)?, yes)
 }
 
-fn mark_read_only(handle: &File, yes: bool) -> io::Result<()> {
+pub(super) fn mark_read_only(handle: &File, yes: bool) -> io::Result<()> {
     let mut permissions = handle.metadata()?.permissions();
     if permissions.readonly() != yes {
         // Windows knows no other rights here: nobody else gets any.
