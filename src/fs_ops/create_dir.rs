@@ -7,7 +7,7 @@ use crate::atomic::target::refuse_no_path;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::failing;
-use crate::fs_ops::{Place, committed, fs_kind};
+use crate::fs_ops::{Place, committed};
 use crate::options::durability::Committed;
 use crate::sys::Dir;
 
@@ -45,7 +45,7 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         e => e,
     };
     let created = create_parents::open_or_create(path);
-    match created.and_then(|dir| Ok((dir.can_be_synced(), fs_kind(&dir)?))) {
+    match created.and_then(|dir| Ok((dir.can_be_synced(), dir.fs_kind()?))) {
         Ok((can_be_synced, kind)) => Ok(committed(can_be_synced, kind)),
         // A sync failed, or the last look.
         Err(e) if Dir::open(path).is_ok() => Err(failed(e).with_target(TargetState::Replaced)),

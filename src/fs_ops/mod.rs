@@ -78,14 +78,10 @@ impl Place {
     /// Makes the names in the directory durable, after they were changed.
     fn sync_parent(&self) -> Result<Committed> {
         let failed = |e| Error::io("sync the directory of", &self.path, e).with_target(TargetState::Replaced);
-        let kind = fs_kind(&self.dir).map_err(failed)?;
+        let kind = self.dir.fs_kind().map_err(failed)?;
         let synced = sync_parent(&self.dir).map_err(failed)?;
         Ok(committed(synced, kind))
     }
-}
-
-fn fs_kind(dir: &Dir) -> std::io::Result<FsKind> {
-    sys::fs_kind(dir, &dir.stat()?)
 }
 
 /// What the sync of a directory gives.

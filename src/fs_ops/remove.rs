@@ -7,7 +7,7 @@ use crate::atomic::new_name::rename_to_free;
 use crate::atomic::outcome::{Outcome, outcome};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
-use crate::fs_ops::{Place, fs_kind};
+use crate::fs_ops::Place;
 use crate::names::{self, Role};
 use crate::options::durability::Committed;
 use crate::remnant::orphan::RemnantPolicy;
@@ -37,7 +37,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<Committed> {
     let place = Place::open(path.as_ref())?;
     place.check_slash("remove")?;
     let Err(e) = place.dir.unlink(&place.name) else { return place.sync_parent() };
-    let remote = fs_kind(&place.dir).is_ok_and(|kind| kind.remote);
+    let remote = place.dir.fs_kind().is_ok_and(|kind| kind.remote);
     match place.dir.stat_at(&place.name) {
         // The system's word for this differs: EISDIR on Linux, EPERM elsewhere.
         Ok(found) if found.kind == Kind::Dir => {
@@ -93,7 +93,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let aside = names::fresh(Role::Tree);
     let id = tree.stat().map_err(failed)?.id;
     let moved = rename_to_free(&place.dir, &place.name, &aside);
-    let remote = moved.is_err() && fs_kind(&place.dir).map_err(failed)?.remote;
+    let remote = moved.is_err() && place.dir.fs_kind().map_err(failed)?.remote;
     match (outcome(&moved, id, (&place.dir, &aside), remote), moved) {
         (Outcome::Done, _) | (_, Ok(())) => {}
         (Outcome::Unknown, Err(e)) => return Err(failed(e).with_target(TargetState::Unknown)),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::atomic::outcome::{Outcome, outcome_from};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
-use crate::fs_ops::{Place, fs_kind};
+use crate::fs_ops::Place;
 use crate::names;
 use crate::options::durability::Committed;
 use crate::sys::{self, Kind};
@@ -98,7 +98,7 @@ fn places(from: &Path, to: &Path) -> Result<(Place, Place)> {
 
 /// Finds out what an error means.
 fn check_outcome(renamed: io::Result<()>, from: &Place, to: &Place) -> Result<()> {
-    let remote = renamed.is_err() && fs_kind(&from.dir).is_ok_and(|kind| kind.remote);
+    let remote = renamed.is_err() && from.dir.fs_kind().is_ok_and(|kind| kind.remote);
     check_outcome_on(renamed, from, to, remote)
 }
 

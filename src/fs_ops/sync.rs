@@ -9,7 +9,7 @@ use crate::atomic::target::{MAX_LINKS, refuse_no_path, refuse_planted_link, spli
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::failing;
-use crate::fs_ops::{Place, committed, fs_kind, without_slash};
+use crate::fs_ops::{Place, committed, without_slash};
 use crate::options::durability::Committed;
 use crate::remnant::trust::open_file;
 use crate::set::parallel::in_parallel;
@@ -98,7 +98,7 @@ fn sync_dir(top: &Dir, path: &Path) -> Result<Committed> {
     if let Ok(parent) = top.open_at(Path::new("..")) {
         synced &= sync_parent(&parent).map_err(failed)?;
     }
-    Ok(committed(synced, fs_kind(top).map_err(failed)?))
+    Ok(committed(synced, top.fs_kind().map_err(failed)?))
 }
 
 /// Syncs the files of a directory. The names of the directories in it are returned.

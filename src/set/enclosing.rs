@@ -17,7 +17,6 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
-use crate::remnant::trust::absent;
 use crate::set::writer_lock::WriterLock;
 use crate::sys::{self, Dir};
 

@@ -64,8 +64,7 @@ impl Comparison {
 /// A new directory compares names as its parent does, but on Windows each directory may be told to tell case apart. A
 /// server may do what it likes, and shows the drives of Windows to Linux.
 fn may_differ_from_its_parent(dir: &Dir) -> bool {
-    let kind = dir.stat().and_then(|stat| sys::fs_kind(dir, &stat));
-    cfg!(windows) || kind.map_or(true, |kind| kind.remote)
+    cfg!(windows) || dir.fs_kind().map_or(true, |kind| kind.remote)
 }
 
 /// May a directory compare names otherwise than another one of its file system?

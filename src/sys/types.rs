@@ -193,6 +193,11 @@ pub(crate) struct Process {
 }
 
 impl super::Dir {
+    /// The guarantees of its file system.
+    pub(crate) fn fs_kind(&self) -> io::Result<FsKind> {
+        super::fs_kind(self, &self.stat()?)
+    }
+
     /// Renames within this directory, replacing what is at `to`.
     pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         self.rename_into(from, self, to)

@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags};
 
 use super::stat::{fingerprint_from, from_stat};
 use super::{Dir, File, retry};
-use crate::sys::{Fingerprint, FsKind, OwnerNames, Stat, fs_kind};
+use crate::sys::{Fingerprint, FsKind, OwnerNames, Stat};
 
 pub(in crate::sys) fn stat_fd(fd: BorrowedFd<'_>) -> io::Result<Stat> {
     Ok(from_stat(&retry(|| fs::fstat(fd))?))
@@ -26,7 +26,7 @@ pub(crate) fn fingerprint(dir: &Dir, name: &OsStr) -> io::Result<Fingerprint> {
 
 /// The kind of file system under a directory, and whether it is known to exchange names: none is.
 pub(in crate::sys) fn look_at_volume(dir: &Dir) -> io::Result<(FsKind, bool)> {
-    Ok((fs_kind(dir, &dir.stat()?)?, false))
+    Ok((dir.fs_kind()?, false))
 }
 
 impl Dir {
