@@ -27,7 +27,7 @@ pub(crate) struct TargetDir {
     /// A link led from there to here.
     followed: bool,
     id: FileId,
-    mount: Option<u64>,
+    mount: (u64, Option<u64>),
     pub(crate) kind: FsKind,
     pub(crate) sync: GroupSync,
     /// The directory is synced after the renames.
@@ -102,7 +102,7 @@ impl TargetDirs {
             via: target.path.clone(),
             followed: target.followed,
             id: stat.id,
-            mount: stat.mount,
+            mount: stat.mount_key(),
             kind,
             sync,
             is_synced: needs_parent_sync(asked, kind, stat),
@@ -193,11 +193,7 @@ impl TargetDirs {
 
     /// A directory with a staging directory from which files can be renamed into the directory `at`.
     fn staging_host(&self, at: usize) -> Option<usize> {
-        let is_same_mount = |host: &TargetDir| {
-            let target_dir = &self.all[at];
-            host.id.dev == target_dir.id.dev && host.mount == target_dir.mount
-        };
-        self.staging_hosts.iter().copied().find(|&host| is_same_mount(&self.all[host]))
+        self.staging_hosts.iter().copied().find(|&host| self.all[host].mount == self.all[at].mount)
     }
 
     fn staging_of(&mut self, at: usize, dir: &Arc<Dir>) -> io::Result<&mut StagingDir> {

@@ -28,10 +28,10 @@ pub(crate) const INODES_CHANGE: &str = "the file system gives one directory seve
 pub(crate) fn refuse_if_enclosed(dir: &Dir, place: &Path, path: &Path) -> Result<()> {
     let fail = |e| Error::io("look around the directory of", path, e);
     let place = sys::real_path(place).map_err(fail)?;
-    let mount = dir.stat().map_err(fail)?;
+    let mount = dir.stat().map_err(fail)?.mount_key();
     for around in place.ancestors() {
         let (Some(name), Some(above)) = (around.file_name(), around.parent()) else { break };
-        match is_held(dir, above, name, (mount.id.dev, mount.mount)) {
+        match is_held(dir, above, name, mount) {
             Ok(None) => break,
             Ok(Some(true)) => {
                 return Err(Error::new(
@@ -57,8 +57,7 @@ fn is_held(
     name: &std::ffi::OsStr,
     mount: (u64, Option<u64>),
 ) -> io::Result<Option<bool>> {
-    let stat = dir.stat_through(above.as_os_str())?;
-    if (stat.id.dev, stat.mount) != mount {
+    if dir.stat_through(above.as_os_str())?.mount_key() != mount {
         return Ok(None);
     }
     let lock = above.join(crate::names::for_target(crate::names::Role::Lock, name));

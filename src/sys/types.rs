@@ -73,6 +73,13 @@ pub(crate) struct Stat {
     pub(crate) is_encrypted: bool,
 }
 
+impl Stat {
+    /// What tells its mount from every other; before Linux 6.8 only the file system.
+    pub(crate) fn mount_key(&self) -> (u64, Option<u64>) {
+        (self.id.dev, self.mount)
+    }
+}
+
 /// A fingerprint that tells a file from any that is saved at the same name later. A change of mode, owner or links
 /// doesn't change it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -73,7 +73,7 @@ impl Transaction {
 
     fn check(&self, rel: &Path, dir: Arc<Dir>, path: &Path) -> Result<Checked> {
         let stat = dir.stat().map_err(|e| Error::io("inspect the directory of", path, e))?;
-        if stat.mount != self.stat.mount || stat.id.dev != self.stat.id.dev {
+        if stat.mount_key() != self.stat.mount_key() {
             return Err(Error::new(ErrorKind::CrossDevice, "change", path));
         }
         if stat.is_immutable_or_append_only {

@@ -121,8 +121,7 @@ impl Dir {
             opened => return opened,
         }
         let dir = self.open_beneath(path)?;
-        let (here, there) = (self.stat()?, dir.stat()?);
-        let is_same = here.id.dev == there.id.dev && here.mount == there.mount;
+        let is_same = self.stat()?.mount_key() == dir.stat()?.mount_key();
         if is_same { Ok(dir) } else { Err(rustix::io::Errno::XDEV.into()) }
     }
 
