@@ -17,7 +17,7 @@ use crate::error::{Error, Result, TargetState};
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::{Committed, Durability};
-use crate::sys::{self, File, FsKind, Stat};
+use crate::sys::{self, Dir, File, FsKind, Stat};
 
 /// The lock of a save with a condition, and its last check: others can't replace the target until the save has.
 pub(crate) trait Guard {

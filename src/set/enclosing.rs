@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::set::writer_lock::WriterLock;
-use crate::sys::{self, Dir};
+use crate::sys::{self, Dir, absent};
 
 /// Why nobody can tell whether a name still leads to what it led to.
 pub(crate) const INODES_CHANGE: &str = "the file system gives one directory several inode numbers";
