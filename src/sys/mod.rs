@@ -29,7 +29,7 @@ macro_rules! record_once {
     };
 }
 
-mod entry;
+mod common;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(target_vendor = "apple")]
@@ -53,7 +53,7 @@ mod windows;
 #[cfg(not(any(unix, windows)))]
 compile_error!("durafile knows Unix and Windows");
 
-pub(crate) use entry::absent;
+pub(crate) use common::absent;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::*;
 #[cfg(target_vendor = "apple")]

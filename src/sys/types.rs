@@ -1,6 +1,6 @@
 //! The types that the system calls of every platform take and give.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -197,66 +197,6 @@ pub(crate) struct Process {
     pub(crate) space: Option<String>,
     /// The run of the system. Not known on Windows.
     pub(crate) boot: Option<String>,
-}
-
-impl super::Dir {
-    /// The guarantees of its file system.
-    pub(crate) fn fs_kind(&self) -> io::Result<FsKind> {
-        super::fs_kind(self, &self.stat()?)
-    }
-
-    /// Renames within this directory, replacing what is at `to`.
-    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_into(from, self, to)
-    }
-
-    /// Renames within this directory unless something is at `to`.
-    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_new_into(from, self, to)
-    }
-
-    /// A second name for a file, in this directory.
-    pub(crate) fn link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.link_into(from, self, to)
-    }
-
-    /// What has this name, as [`entries`](super::Dir::entries) told it, or asked for where they could not tell.
-    pub(crate) fn kind_of(&self, name: &OsStr, listed: Option<Kind>) -> io::Result<Kind> {
-        listed.map_or_else(|| Ok(self.stat_at(name)?.kind), Ok)
-    }
-}
-
-impl super::File {
-    /// Takes the exclusive lock that belongs to this open file, without waiting.
-    pub(crate) fn try_lock(&self) -> io::Result<Lock> {
-        self.try_lock_as(Share::Exclusive)
-    }
-
-    /// Fills the buffer as far as the file goes, and says how far.
-    pub(crate) fn read_full(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut filled = 0;
-        while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.read_at(rest, at + filled as u64)? {
-                0 => break,
-                read => filled += read,
-            }
-        }
-        Ok(filled)
-    }
-
-    /// Writes all of it.
-    pub(crate) fn write_full(&self, mut data: &[u8], mut at: u64) -> io::Result<()> {
-        while !data.is_empty() {
-            match self.write_at(data, at)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => {
-                    data = data.get(written..).unwrap_or_default();
-                    at += written as u64;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A lock serves only a recovery: its refusal, by whatever errno, fails nothing, and means that nobody has one.
