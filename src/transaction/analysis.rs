@@ -271,10 +271,10 @@ impl Analysis<'_> {
     }
 }
 
-/// Whether this file has that content. One that may not be read hasn't, as far as anybody can tell.
-fn is_content(file: io::Result<File>, content: &ContentId) -> io::Result<bool> {
+/// Whether this file has that content. One that may not be read hasn't, as far as anybody can tell, nor has what is no file.
+pub(super) fn is_content(file: io::Result<File>, content: &ContentId) -> io::Result<bool> {
     let file = match file {
-        Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) => return Ok(false),
+        Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) || sys::is_no_file(&e) => return Ok(false),
         opened => opened?,
     };
     let stat = file.stat()?;
@@ -288,6 +288,26 @@ mod tests {
     use super::*;
 
     const READY: Status = Ready(None);
+
+    /// Neither can be read, and a socket can't even be opened.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_has_no_content_and_is_no_error() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        std::fs::create_dir(at("directory")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::fs::write(at("empty"), "").unwrap();
+        let dir = Dir::open(home.path()).unwrap();
+        let content =
+            ContentId { ino: 0, size: 0, sum: checksum(&dir.open_file("empty".as_ref()).unwrap()).unwrap() };
+        for (name, expected) in
+            [("empty", true), ("directory", false), ("link", false), ("socket", false), ("gone", false)]
+        {
+            assert_eq!(is_content(dir.open_file(name.as_ref()), &content).unwrap(), expected, "{name}");
+        }
+    }
 
     #[test]
     fn at_home_what_is_in_place_proves_the_commit_point() {

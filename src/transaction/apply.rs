@@ -16,12 +16,12 @@ use crate::atomic::announce::announce;
 use crate::atomic::copy::copy_into;
 use crate::atomic::parent_sync::sync_parent;
 use crate::atomic::staged::TRIES;
-use crate::journal::checksum::checksum;
 use crate::names::{self, Role, name_of};
+use crate::remnant::trust::is_contradiction;
 use crate::set::SYNCED_AT_ONCE;
 use crate::set::parallel::in_parallel;
-use crate::sys::{self, Dir, absent};
-use crate::transaction::analysis::Rest;
+use crate::sys::{self, Dir, Fingerprint, absent};
+use crate::transaction::analysis::{Rest, is_content};
 use crate::transaction::dirs_below::DirCache;
 use crate::transaction::record::{Action, Change, TransactionRecord, distinct};
 
@@ -61,7 +61,11 @@ pub(crate) fn redo(
     let left = changes().filter(|(_, rest)| **rest != Rest::Nothing);
     let needed = distinct(left.flat_map(|(change, _)| change.path.ancestors().skip(1)));
     for dir in record.dirs.iter().filter(|dir| needed.binary_search(&dir.as_path()).is_ok()) {
-        steps.make(dir)?;
+        match steps.make(dir) {
+            // What was to be in it is told below.
+            Err(e) if sys::is_gone(&e) => {}
+            made => made?,
+        }
     }
     for dir in parents_of(&record.dirs, &record.changes) {
         steps.forget_passing(dir)?;
@@ -69,14 +73,14 @@ pub(crate) fn redo(
     for (change, rest) in changes() {
         let Rest::Over(observed) = rest else { continue };
         // Judged a while ago: the staged content has been read since, and something else may have been saved.
-        let parent = absent(steps.below.parent_of(&change.path))?;
-        let now = parent.map_or(Ok(None), |(dir, name)| absent(sys::fingerprint(&dir, name)))?;
-        if now != *observed {
+        if !steps.is_still(change, *observed)? {
             continue;
         }
         match steps.apply(change, observed.is_none()) {
-            // Something was saved at this name after the look above. It is later than the record, and stays.
+            // Something was saved at this name after that look. It is later than the record, and stays.
             Err(e) if sys::already_exists(&e) && observed.is_none() => {}
+            // So does anything else that has come there: it stops this change, and none elsewhere.
+            Err(e) if is_contradiction(&e) && !steps.is_still(change, *observed)? => {}
             applied => applied?,
         }
     }
@@ -92,6 +96,12 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
+    /// Does this still stand at the target of a change? Not if the target's directory is gone, or has become something else.
+    fn is_still(&mut self, change: &Change, observed: Option<Fingerprint>) -> io::Result<bool> {
+        let Some((dir, name)) = absent(self.below.parent_of(&change.path))? else { return Ok(false) };
+        Ok(absent(sys::fingerprint(&dir, name))? == observed)
+    }
+
     fn make(&mut self, path: &Path) -> io::Result<()> {
         let (parent, name) = self.below.parent_of(path)?;
         match parent.mkdir(name, 0o777) {
@@ -166,10 +176,11 @@ impl Steps<'_> {
                 Some(stage) => absent(sys::fingerprint(stage, &name_of(*number)))?,
                 None => None,
             };
-            // Some file systems (mergerfs) give each name of a file a number of its own.
+            // Some file systems (mergerfs) give each name of a file a number of its own. Whoever may write here may have put
+            // anything else there, which must not stop a recovery.
             let has_its_content = || -> io::Result<bool> {
                 let is_like = !passing.is_dir && passing.size == content.size;
-                Ok(is_like && checksum(&dir.open_file(&self.record.passing)?)? == content.sum)
+                Ok(is_like && is_content(dir.open_file(&self.record.passing), content)?)
             };
             let is_its_inode =
                 content.ino == passing.ino || staged.is_some_and(|staged| staged.ino == passing.ino);

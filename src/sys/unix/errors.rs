@@ -173,6 +173,11 @@ pub(crate) fn is_gone(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::NOENT, Errno::NOTDIR, Errno::LOOP])
 }
 
+/// What has this name can't be opened as a file: a socket, or a device that nothing drives (`ENXIO`, `ENODEV`).
+pub(crate) fn is_no_file(e: &io::Error) -> bool {
+    is_one_of(e, &[Errno::NXIO, Errno::NODEV])
+}
+
 /// Something else is in use there: a mount point above all (`EBUSY`).
 pub(crate) fn is_busy(e: &io::Error) -> bool {
     is_one_of(e, &[Errno::BUSY])

@@ -240,6 +240,11 @@ pub(crate) fn is_gone(e: &io::Error) -> bool {
     is_not_found(e) || is_one_of(e, &[NOT_A_DIRECTORY, CANT_RESOLVE_FILENAME, INVALID_NAME])
 }
 
+/// What has this name can't be opened as a file. Here no name of a directory leads to such a thing.
+pub(crate) fn is_no_file(_: &io::Error) -> bool {
+    false
+}
+
 /// Something else is in use there (`BUSY`). A file that somebody has open is another matter ([`is_in_use`]).
 pub(crate) fn is_busy(e: &io::Error) -> bool {
     is_one_of(e, &[BUSY])

@@ -2,6 +2,7 @@
 //! recovery of a child up between two of its steps, and something happens meanwhile.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use crate::support::strace;
-use crate::support::{forged, job, names, this_test};
+use crate::support::{as_user, chmod, chown, forged, is_root, job, names, skip, this_test};
 use crate::transaction::record::{assert_complete, content, half_applied, remnant};
 
 /// In the child that recovers.
@@ -104,6 +105,78 @@ fn a_recovery_takes_no_lock_from_another_recovery() {
     durafile::Transaction::begin(home.path()).unwrap().discard().unwrap();
     assert!(!lock.exists(), "the recovery is still at work");
     assert!(child.wait().unwrap().success());
+}
+
+/// Goal: whoever may write in one folder of a transaction stops its recovery by nothing that he puts at the name by which
+/// files pass there. Method: a link stands at it, whose text is as long as the content, or a file of the same size that
+/// only its owner may read.
+#[test]
+fn what_a_stranger_puts_at_the_name_that_files_pass_by_stops_no_recovery() {
+    const OWNER: u32 = 1234;
+    const STRANGER: u32 = 65534;
+    if !is_root() {
+        return skip("only root can give files away");
+    }
+    let plants: [fn(&Path); 2] = [
+        |at| symlink("other", at).unwrap(),
+        |at| {
+            fs::write(at, "other").unwrap();
+            chmod(at, 0o600);
+        },
+    ];
+    for (number, plant) in plants.into_iter().enumerate() {
+        for begins in [false, true] {
+            let Some(home) = half_applied(&this_test!()) else { return };
+            let case = format!("plant {number}, begins: {begins}");
+            let passing = remnant(&home.path().join("d"), "p");
+            fs::remove_file(&passing).unwrap();
+            let found = Command::new("find").arg(home.path()).output().unwrap().stdout;
+            for path in String::from_utf8(found).unwrap().lines() {
+                chown(path, OWNER, OWNER);
+            }
+            plant(&passing);
+            chown(&passing, STRANGER, STRANGER);
+            let recovered = as_user(OWNER, OWNER, || match begins {
+                true => durafile::Transaction::begin(home.path()).and_then(durafile::Transaction::discard),
+                false => durafile::recover(home.path()).map(|recovery| {
+                    assert!(recovery.quarantined().is_empty(), "{case}: {recovery:?}");
+                }),
+            });
+            recovered.unwrap().unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert_eq!(
+                ["a", "b", "d/c"].map(|name| content(&home, name)),
+                ["new a", "new b", "new c"],
+                "{case}"
+            );
+            assert_eq!(names(home.path()), ["a", "b", "d"], "{case}");
+            assert_eq!(names(home.path().join("d")).len(), 2, "{case}: what is a stranger's stays");
+        }
+    }
+}
+
+/// What happens in one folder while a recovery is at work costs no change elsewhere.
+#[test]
+fn a_directory_that_appears_between_look_and_step_stops_no_other_change() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    let Some(home) = half_applied(&test) else { return };
+    let passing = remnant(&home.path().join("d"), "p");
+    fs::remove_file(&passing).unwrap();
+    let mut child = start(&test, home.path(), "inject=renameat:delay_enter=1500000");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // It is there again once the target has been looked at.
+    while !passing.exists() {
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it was not seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::remove_file(home.path().join("d/c")).unwrap();
+    fs::create_dir(home.path().join("d/c")).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(names(home.path()), ["a", "b", "d"], "the other changes are made, and nothing is moved aside");
+    assert_eq!(names(home.path().join("d")), ["c"]);
+    assert!(durafile::recover(home.path()).unwrap().is_clean());
 }
 
 /// Goal: of two recoveries that find the lock file of a dead writer, the later one does not remove the file that a new
