@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::atomic::announce::announce;
 use crate::atomic::copy::copy_into;
+use crate::atomic::new_name::move_new;
 use crate::atomic::parent_sync::sync_parent;
 use crate::atomic::staged::TRIES;
 use crate::names::{self, Role, name_of};
@@ -127,16 +128,9 @@ impl Steps<'_> {
     fn put(&self, staged: &OsStr, dir: &Arc<Dir>, name: &OsStr, is_new: bool) -> io::Result<()> {
         let stage = self.stage.ok_or(io::ErrorKind::NotFound)?;
         if is_new {
-            match stage.link_into(staged, dir, name) {
+            match put_new(stage, staged, (dir, name)) {
                 Err(e) if sys::already_exists(&e) && !self.yields => {}
-                // No hard links here: nothing better is to be had.
-                Err(e) if sys::cannot_link(&e) => return stage.rename_into(staged, dir, name),
-                Err(e) if sys::crosses_devices(&e) => return copy_into(stage, staged, (dir, name), false),
-                linked => {
-                    linked?;
-                    announce(dir, name);
-                    return Ok(());
-                }
+                put => return put,
             }
         }
         let mut passing = self.record.passing.clone();
@@ -192,6 +186,26 @@ impl Steps<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Gives a staged file a name that must be new.
+fn put_new(stage: &Dir, staged: &OsStr, (dir, name): (&Arc<Dir>, &OsStr)) -> io::Result<()> {
+    match stage.link_into(staged, dir, name) {
+        Err(e) if sys::cannot_link(&e) => match move_new((stage, staged), (dir, name)).0 {
+            // Neither links nor a rename that replaces nothing: nothing better is to be had.
+            Err(e) if !sys::already_exists(&e) => stage.rename_into(staged, dir, name),
+            moved => moved,
+        },
+        Err(e) if sys::crosses_devices(&e) => match copy_into(stage, staged, (dir, name), true) {
+            Err(e) if sys::rename_unsupported(&e) => copy_into(stage, staged, (dir, name), false),
+            copied => copied,
+        },
+        linked => {
+            linked?;
+            announce(dir, name);
+            Ok(())
+        }
     }
 }
 

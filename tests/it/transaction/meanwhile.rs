@@ -11,7 +11,7 @@ use fs_err as fs;
 
 use crate::support::strace;
 use crate::support::{as_user, chmod, chown, forged, is_root, job, names, skip, this_test};
-use crate::transaction::record::{assert_complete, content, half_applied, remnant};
+use crate::transaction::record::{assert_complete, content, half_applied, killed_at_rename, remnant};
 
 /// In the child that recovers.
 pub(crate) fn recovers(test: &str) -> bool {
@@ -177,6 +177,33 @@ fn a_directory_that_appears_between_look_and_step_stops_no_other_change() {
     assert_eq!(names(home.path()), ["a", "b", "d"], "the other changes are made, and nothing is moved aside");
     assert_eq!(names(home.path().join("d")), ["c"]);
     assert!(durafile::recover(home.path()).unwrap().is_clean());
+}
+
+/// Where links are refused, or nothing can be moved between two directories, nothing that was saved meanwhile is
+/// replaced either. The child's links fail a second after it has looked at their target.
+#[test]
+fn what_is_saved_during_a_recovery_stays_where_links_are_refused() {
+    let test = this_test!();
+    if recovers(&test) {
+        return;
+    }
+    for refusal in ["EPERM", "EXDEV"] {
+        let Some(home) = killed_at_rename(&test, 1) else { return };
+        let fault = format!("inject=linkat:error={refusal}:delay_enter=1000000");
+        let mut child = start(&test, home.path(), &fault);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The next one is looked at right after that.
+        while content(&home, "a") != "new a" {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "it was not seen");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        fs::write(home.path().join("b"), "saved meanwhile").unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(content(&home, "b"), "saved meanwhile", "{refusal}");
+        assert_eq!(content(&home, "d/c"), "new c", "{refusal}");
+        assert_eq!(names(home.path()), ["a", "b", "d"], "{refusal}");
+    }
 }
 
 /// Goal: of two recoveries that find the lock file of a dead writer, the later one does not remove the file that a new
