@@ -339,9 +339,10 @@ impl Error {
 
     /// An error of a call that gives something a name: there `EINVAL` means the name.
     pub(crate) fn naming(operation: &'static str, path: &Path, cause: io::Error) -> Error {
-        match sys::is_refused_name(&cause) {
-            true => Error::caused(ErrorKind::InvalidName, operation, path, cause),
-            false => Error::io(operation, path, cause),
+        match cause.downcast::<Error>() {
+            Ok(ours) => ours,
+            Err(e) if sys::is_refused_name(&e) => Error::caused(ErrorKind::InvalidName, operation, path, e),
+            Err(e) => Error::io(operation, path, e),
         }
     }
 

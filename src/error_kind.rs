@@ -84,7 +84,8 @@ pub enum ErrorKind {
     /// The file system is mounted read-only.
     ReadOnlyFilesystem,
     /// The path can't name a file to save: empty, `.` or `..` last, a trailing slash, a link loop, a refused link, a
-    /// FIFO, socket or device.
+    /// FIFO, socket or device, or a name that [`recover`](crate::recover()) would remove
+    /// ([`is_remnant`](crate::is_remnant)).
     InvalidPath,
     /// The target is a directory.
     IsADirectory,

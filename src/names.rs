@@ -1,7 +1,11 @@
-//! Fresh names for what we put beside a target. What they look like is in [`name_format`](crate::name_format).
+//! Fresh names for what we put beside a target, which nobody else may take. What they look like is in
+//! [`name_format`](crate::name_format).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
+use crate::error::{Error, Result};
+use crate::error_kind::ErrorKind;
 use crate::name_format::name;
 use crate::sys;
 
@@ -12,6 +16,20 @@ pub(crate) use crate::sys::prepare_random_bits as prepare;
 /// another one is tried.
 pub(crate) fn fresh(role: Role) -> OsString {
     name(role, sys::random_bits())
+}
+
+/// Refuses to create or replace something for a caller under a name of ours: the next recovery would take it for a remnant,
+/// and remove it.
+pub(crate) fn refuse_ours<'n>(
+    operation: &'static str,
+    path: &Path,
+    names: impl IntoIterator<Item = &'n OsStr>,
+) -> Result<()> {
+    if names.into_iter().any(|name| role_of(name).is_some()) {
+        return Err(Error::new(ErrorKind::InvalidPath, operation, path)
+            .because("the name is one of those that recovery removes"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::atomic::parent_sync::sync_parent;
+use crate::names::refuse_ours;
 use crate::sys::{self, Dir};
 
 /// Opens a directory, and creates it first, with what is missing above it.
@@ -27,8 +28,9 @@ pub(crate) fn create(below: &Dir, path: &Path) -> io::Result<Dir> {
 fn make_below(start: Dir, path: &Path) -> io::Result<Dir> {
     // The longest part that exists is opened at once: ancestors need not be readable.
     let (existing, dir) = longest_existing(&start, path)?;
-    let mut dir = sync_existing(dir)?;
     let missing = path.strip_prefix(&existing).unwrap_or(path);
+    refuse_ours("create the directory", path, missing)?;
+    let mut dir = sync_existing(dir)?;
     for name in missing.components() {
         dir = make_one(&dir, Path::new(&name))?;
     }

@@ -26,10 +26,7 @@ impl WriteOptions {
         if !is_name || bytes.contains(&0) {
             return refuse("the name for it is not a single file name");
         }
-        if names::role_of(name).is_some() {
-            return refuse("the name for it is one of those that recovery removes");
-        }
-        Ok(())
+        names::refuse_ours(KEEP, path, [&**name])
     }
 }
 

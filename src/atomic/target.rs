@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::names::refuse_ours;
 use crate::options::{HardLinks, InPlace, Symlinks, WriteOptions};
 use crate::sys::{self, Dir, File, FsKind, Kind, Stat, TargetMeta};
+
+const SAVE: &str = "save to";
 
 /// As many links as the kernel follows.
 pub(crate) const MAX_LINKS: usize = 40;
@@ -47,6 +50,7 @@ impl Target {
         parent: Option<&Arc<Dir>>,
     ) -> Result<Target> {
         let (parent_path, name) = split(path)?;
+        refuse_ours(SAVE, path, [name])?;
         let dir = match parent {
             Some(dir) => Arc::clone(dir),
             None => {
@@ -58,6 +62,7 @@ impl Target {
         target.lookup(options)?;
         target.refuse_existing(options)?;
         target.resolve_links(options)?;
+        refuse_ours(SAVE, path, [&*target.name])?;
         target.refuse_what_is_no_file(options)?;
         target.refuse_own_name_for_previous(options)?;
         Ok(target)
@@ -156,6 +161,7 @@ impl Target {
         let name = name.to_owned();
         let dir = match self.dir.open_at(parent) {
             Err(e) if options.create_parents && sys::is_not_found(&e) => {
+                refuse_ours(SAVE, &self.path, [&*name])?;
                 crate::atomic::create_parents::create(&self.dir, parent).map_err(fail)?
             }
             opened => opened.map_err(fail)?,

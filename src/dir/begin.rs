@@ -57,7 +57,7 @@ impl DirOptions {
 fn begin(path: &Path, options: &DirOptions, keep: bool) -> Result<AtomicDir> {
     failing::check(path)?;
     options.set.check(path)?;
-    let mut target = DirTarget::resolve(path, &options.set)?;
+    let mut target = DirTarget::resolve_to_save(path, &options.set)?;
     let lock = EntryLock::take(&mut target, &options.set)?;
     recover_pending(&target)?;
     let draft = Draft::create(target, lock, keep)?;

@@ -257,14 +257,11 @@ impl Draft {
     }
 
     fn check(&self, rel: &Path) -> Result<()> {
-        let is_ours = |part: &OsStr| names::role_of(part).is_some();
-        // A recovery would take a name of ours for an orphan.
-        let refuse =
-            |reason| Error::new(ErrorKind::InvalidPath, "save to", &self.path_of(rel)).because(reason);
+        const SAVE: &str = "save to";
+        let path = self.path_of(rel);
         match is_inside(rel) {
-            false => Err(refuse(NOT_INSIDE)),
-            true if rel.iter().any(is_ours) => Err(refuse("one of its names is kept for staged files")),
-            true => Ok(()),
+            false => Err(Error::new(ErrorKind::InvalidPath, SAVE, &path).because(NOT_INSIDE)),
+            true => names::refuse_ours(SAVE, &path, rel),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::atomic::target::{MAX_LINKS, refuse_planted_link, split};
 use crate::dir::version::LockedVersion;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
+use crate::names::refuse_ours;
 use crate::set::enclosing::INODES_CHANGE;
 use crate::set::options::SetOptions;
 use crate::sys::{self, Dir, Kind, Lock, Stat, absent};
@@ -40,6 +41,15 @@ impl DirTarget {
             }
         }
         Err(Error::new(ErrorKind::InvalidPath, "follow the loop of links at", &target.path))
+    }
+
+    /// As [`resolve`](DirTarget::resolve), for a directory that is to be put there.
+    pub(crate) fn resolve_to_save(path: &Path, options: &SetOptions) -> Result<DirTarget> {
+        const SAVE: &str = "save to";
+        refuse_ours(SAVE, path, path.file_name())?;
+        let target = DirTarget::resolve(path, options)?;
+        refuse_ours(SAVE, path, [&*target.name])?;
+        Ok(target)
     }
 
     /// The directory that is there, if any.

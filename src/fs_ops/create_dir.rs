@@ -29,8 +29,9 @@ use crate::sys::Dir;
 /// # Errors
 ///
 /// [`AlreadyExists`](ErrorKind::AlreadyExists) if the path leads to something that is no directory,
-/// [`NotADirectory`](ErrorKind::NotADirectory) if such a thing is on the way, and the errors of
-/// the operating system. Directories that were created before the failure stay;
+/// [`NotADirectory`](ErrorKind::NotADirectory) if such a thing is on the way,
+/// [`InvalidPath`](ErrorKind::InvalidPath) if one that is missing has the name of a remnant
+/// ([`is_remnant`](crate::is_remnant)), and the errors of the operating system. Directories that were created before the failure stay;
 /// [`Replaced`](TargetState::Replaced) says that the directory itself is there, new or not, but perhaps not durably.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let path = path.as_ref();

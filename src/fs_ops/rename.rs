@@ -8,7 +8,7 @@ use crate::atomic::outcome::{Outcome, outcome_from};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::fs_ops::Place;
-use crate::names;
+use crate::names::refuse_ours;
 use crate::options::durability::Committed;
 use crate::sys::{self, Kind};
 
@@ -90,9 +90,7 @@ fn places(from: &Path, to: &Path) -> Result<(Place, Place)> {
     if to.only_dir && from.kind("rename")? != Kind::Dir {
         return refuse(ErrorKind::NotADirectory, "the path ends with a slash");
     }
-    if names::role_of(&to.name).is_some() {
-        return refuse(ErrorKind::InvalidPath, "the name is one of those that recovery removes");
-    }
+    refuse_ours(OPERATION, &to.path, [&*to.name])?;
     Ok((from, to))
 }
 

@@ -20,9 +20,7 @@ impl Transaction {
         let (true, Some(name)) = (is_inside(rel), rel.file_name()) else {
             return refuse(ErrorKind::InvalidPath, "change").map_err(|e| e.because(NOT_INSIDE));
         };
-        if rel.iter().any(|part| names::role_of(part).is_some()) {
-            return refuse(ErrorKind::InvalidPath, "change a remnant at");
-        }
+        names::refuse_ours("change", &path, rel)?;
         let missing = self.open_nearest(rel)?;
         let Checked { dir: parent, stat, .. } = &self.checked;
         let existing = match parent.lookup(name, true) {

@@ -10,11 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use durafile::{AtomicFile, ErrorKind, Symlinks, WriteOptions};
+use durafile::{
+    AtomicDir, AtomicFile, Batch, DirOptions, ErrorKind, Symlinks, TransactionOptions, WriteOptions,
+};
 use fs_err as fs;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use crate::support::{best, dir, in_child, is_root, mode, names, public_dir, refused, skip, this_test};
+use crate::support::{
+    best, dir, forged, in_child, is_root, mode, names, public_dir, refused, skip, this_test,
+};
 
 #[test]
 fn a_save_publishes_exactly_the_bytes_and_leaves_nothing_else() {
@@ -358,4 +362,45 @@ fn the_staged_file_is_unreachable_or_unmistakably_hidden() {
     drop(file);
     assert_eq!(names(&dir), ["file"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+}
+
+/// Goal: nothing is saved under a name that the next recovery takes for a remnant and removes. Method: each way of creating
+/// or replacing something is given such a name, by itself, behind a link and as a directory to be made.
+#[test]
+fn a_name_that_recovery_would_remove_is_refused_before_anything_is_touched() {
+    let dir = dir();
+    let home = dir.path();
+    let (ours, link) = (home.join(forged::name('s', 7)), home.join("link"));
+    symlink(&ours, &link).unwrap();
+    let kind = ErrorKind::InvalidPath;
+    for path in [&ours, &link] {
+        refused(durafile::write(path, "new"), kind);
+        refused(AtomicFile::create(path), kind);
+        let mut stream = WriteOptions::new().open_in(home).unwrap();
+        stream.write_all(b"new").unwrap();
+        refused(stream.commit_as(path), kind);
+        refused(Batch::new().write(path, "new"), kind);
+        refused(durafile::update(path, |_| Ok(b"new".to_vec())), kind);
+        refused(AtomicDir::create(path), kind);
+        refused(AtomicDir::update(path), kind);
+    }
+    let below = ours.join("below");
+    refused(WriteOptions::new().create_parents(true).write(&below, "new"), kind);
+    refused(
+        WriteOptions::new().create_parents(true).write(home.join("made").join(ours.file_name().unwrap()), ""),
+        kind,
+    );
+    refused(durafile::create_dir_all(&ours), kind);
+    refused(durafile::create_dir_all(&below), kind);
+    refused(durafile::create_dir_all(home.join("made").join(ours.file_name().unwrap())), kind);
+    refused(TransactionOptions::new().create_parents(true).begin(&ours), kind);
+    refused(DirOptions::new().create_parents(true).create(&below), kind);
+    assert_eq!(names(home), ["link"]);
+    // What is there can be read and removed, as any other file.
+    fs::write(&ours, "dear to somebody").unwrap();
+    assert_eq!(durafile::read_version(&ours).unwrap().0, b"dear to somebody");
+    refused(durafile::write(&ours, "new"), kind);
+    assert_eq!(fs::read_to_string(&ours).unwrap(), "dear to somebody");
+    durafile::remove_file(&ours).unwrap();
+    assert_eq!(names(home), ["link"]);
 }
