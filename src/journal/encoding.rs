@@ -40,6 +40,11 @@ const SUM: usize = 8;
 /// No record of ours is longer: some four million changes.
 const LONGEST: usize = 1 << 30;
 
+/// Refuses what could not be read back, before anything relies on it.
+pub(crate) fn check_length(record: u64) -> io::Result<()> {
+    if record > LONGEST as u64 { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+}
+
 /// Why a record can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
@@ -208,6 +213,14 @@ mod tests {
         assert!(record.is_at_end());
         assert_eq!(record.number(), Err(Unusable::Corrupt));
         assert_eq!(Reader::open(b'y', &bytes).err(), Some(Unusable::Corrupt));
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_is_too_large() {
+        assert!(check_length(0).is_ok());
+        assert!(check_length(LONGEST as u64).is_ok());
+        let error = check_length(LONGEST as u64 + 1).unwrap_err();
+        assert_eq!(crate::error_kind::ErrorKind::of(&error), crate::error_kind::ErrorKind::TooLarge);
     }
 
     #[test]

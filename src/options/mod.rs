@@ -355,6 +355,9 @@ impl WriteOptions {
 
     /// Whether a file that can't be replaced may be overwritten in place. Default: [`InPlace::Never`].
     ///
+    /// New content of some 64 GiB or more is [`TooLarge`](crate::ErrorKind::TooLarge) in place: the record that goes with the
+    /// undo copy grows with it.
+    ///
     /// ```
     /// # let (dir, undo) = (tempfile::tempdir()?, tempfile::tempdir()?);
     /// # let (path, undo) = (dir.path().join("settings.toml"), undo.path());

@@ -34,6 +34,14 @@ pub(super) struct UndoRecord {
 }
 
 impl UndoRecord {
+    /// The length of a record, or a little more, for new content of this length.
+    pub(super) fn length_for(target: &Path, new_len: u64) -> u64 {
+        const FRAME_AND_NUMBERS: u64 = 256;
+        let pieces = new_len.div_ceil(SECTOR).saturating_add(1);
+        let name = target.as_os_str().len() as u64;
+        pieces.saturating_mul(8).saturating_add(name).saturating_add(FRAME_AND_NUMBERS)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut record = Writer::new(KIND);
         record.name(self.target.as_os_str());
@@ -129,6 +137,7 @@ pub(super) fn within<'c>(chunk: &'c [u8], at: u64, piece: &Range<u64>) -> &'c [u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::encoding::check_length;
 
     fn sample() -> UndoRecord {
         UndoRecord {
@@ -147,6 +156,22 @@ mod tests {
     fn a_record_reads_back() {
         let record = sample();
         assert_eq!(UndoRecord::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn no_record_is_longer_than_its_length_was_said_to_be() {
+        for new_len in [0, 1, 511, 512, 513, 100_000] {
+            for old_len in [0, 3, 512, 700, 200_000] {
+                let record = UndoRecord { old_len, new_len, ..sample() };
+                let new_sums = vec![0; record.pieces(0..new_len).count() * 8];
+                let length = UndoRecord { new_sums, ..record.clone() }.encode().len() as u64;
+                let said = UndoRecord::length_for(&record.target, new_len);
+                assert!(length <= said && said < length + 256, "{old_len}, {new_len}: {length}, {said}");
+            }
+        }
+        // Where the undo copy could not be read back, nothing is overwritten.
+        let is_readable = |new_len| check_length(UndoRecord::length_for("name".as_ref(), new_len)).is_ok();
+        assert!(is_readable(60 << 30) && !is_readable(64 << 30) && !is_readable(u64::MAX));
     }
 
     #[cfg(unix)]

@@ -11,6 +11,7 @@ use crate::cancel::CancelToken;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::journal::checksum::{Checksum, checksum};
+use crate::journal::encoding::check_length;
 use crate::names::{self, Role};
 use crate::options::WriteOptions;
 use crate::options::durability::Durability;
@@ -108,6 +109,7 @@ impl UndoDir {
 
     fn record(&self, old: &LockedFile, new: &File) -> std::io::Result<UndoRecord> {
         let (old_len, new_len) = (old.file.stat()?.size, new.stat()?.size);
+        check_length(UndoRecord::length_for(&self.target, new_len))?;
         Ok(UndoRecord {
             target: self.target.clone(),
             ino: sys::lasting_ino(old.stat.id),

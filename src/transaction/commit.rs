@@ -12,6 +12,7 @@ use crate::cancel::CancelToken;
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::failing;
+use crate::journal::encoding::check_length;
 use crate::names::{self, Role, name_of};
 use crate::options::durability::Durability;
 use crate::set::collector::{UNFINISHED, lock};
@@ -312,7 +313,10 @@ impl Transaction {
         let fail = |e| Error::io("inspect the record of the transaction in", &self.path, e);
         let own = sys::lasting_id(&file).map_err(fail)?;
         let mut stream = ContentWriter::new(file, &self.path, (&self.of_the_rest).into());
-        stream.write_whole(&record.encode(own))?;
+        let bytes = record.encode(own);
+        check_length(bytes.len() as u64)
+            .map_err(|e| Error::io("write the record of the transaction in", &self.path, e))?;
+        stream.write_whole(&bytes)?;
         let file = stream.into_file();
         if is_covering {
             let covering = if self.sync == GroupSync::ByRecord { file.sync() } else { file.written_out() };

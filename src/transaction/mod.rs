@@ -64,6 +64,7 @@ use crate::transaction::options::TransactionOptions;
 ///   [`Locked`](ErrorKind::Locked). Roots that lie within each other don't exclude each other.
 /// * Everything must be on one file system; a target on another mount is
 ///   [`CrossDevice`](ErrorKind::CrossDevice).
+/// * Some four million changes are the most; with more, `commit` is [`TooLarge`](ErrorKind::TooLarge) and changes nothing.
 /// * The file system must have locks; without them, `begin` is [`Unsupported`](ErrorKind::Unsupported).
 /// * Content that is saved to a target between a crash and the recovery, or restored from a backup, wins over the
 ///   record: recovery notices it by its inode, size or time. A target that is *deleted* in that time comes back.
