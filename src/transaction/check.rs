@@ -43,9 +43,7 @@ impl Transaction {
             if self.checked.path == dir {
                 break;
             }
-            if matches!(self.entries.get(dir), Some(Entry { put: Some(_), .. })) {
-                return Err(Error::new(ErrorKind::NotADirectory, "change", &path));
-            }
+            self.refuse_below_file(rel, dir)?;
             match self.open_dir(dir) {
                 Ok(open) => {
                     self.checked = self.check(dir, open, &path)?;
@@ -67,6 +65,14 @@ impl Transaction {
             true => Ok(Arc::clone(&self.root)),
             false => self.root.open_beneath(rel).map(Arc::new),
         }
+    }
+
+    /// Nothing can be put below `dir` if another change puts a file there.
+    pub(super) fn refuse_below_file(&self, rel: &Path, dir: &Path) -> Result<()> {
+        if matches!(self.entries.get(dir), Some(Entry { put: Some(_), .. })) {
+            return Err(Error::new(ErrorKind::NotADirectory, "change", &self.path.join(rel)));
+        }
+        Ok(())
     }
 
     fn check(&self, rel: &Path, dir: Arc<Dir>, path: &Path) -> Result<Checked> {

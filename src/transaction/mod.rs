@@ -103,6 +103,8 @@ pub struct Transaction {
     entries: BTreeMap<PathBuf, Entry>,
     /// The paths that were changed.
     spellings: Spellings,
+    /// The directories that changes have needed and that don't exist.
+    new_dirs: Spellings,
     /// How directories with changed entries compare names, as far as they were asked.
     comparisons: HashMap<PathBuf, Comparison>,
     /// The target of each staged file, in the order of staging.
@@ -161,6 +163,7 @@ impl Transaction {
             of_the_rest: options.set.of_the_rest(),
             entries: BTreeMap::new(),
             spellings: Spellings::default(),
+            new_dirs: Spellings::default(),
             comparisons: HashMap::new(),
             tags: Vec::new(),
             changes: 0,
@@ -244,7 +247,8 @@ impl Transaction {
     pub fn create_file(&mut self, rel: impl AsRef<Path>) -> Result<StagedFile> {
         let rel = rel.as_ref();
         let site = self.site(rel, false)?;
-        self.refuse_as_parent(rel)?;
+        self.refuse_as_parent(rel, rel)?;
+        self.refuse_other_spellings_as_parents(rel, &site)?;
         let existing = site.existing.filter(|old| old.stat.kind == Kind::File);
         let mode = creation_mode_of(existing.as_ref(), &self.options);
         let path = self.path.join(rel);
@@ -368,6 +372,7 @@ impl Transaction {
         self.forget(rel);
         self.changes += 1;
         self.spellings.add(rel);
+        missing.iter().for_each(|dir| self.new_dirs.add(dir));
         let entry = Entry { put, tag, missing, is_unchanged: false, order: self.changes };
         self.entries.insert(rel.to_owned(), entry);
     }
@@ -388,10 +393,10 @@ impl Transaction {
         true
     }
 
-    /// A file can't be put where another change needs a directory.
-    fn refuse_as_parent(&self, rel: &Path) -> Result<()> {
-        let next = self.entries.range::<Path, _>((Bound::Excluded(rel), Bound::Unbounded)).next();
-        if next.is_some_and(|(next, _)| next.starts_with(rel)) {
+    /// A file can't be put where another change needs a directory, `dir`.
+    fn refuse_as_parent(&self, rel: &Path, dir: &Path) -> Result<()> {
+        let next = self.entries.range::<Path, _>((Bound::Excluded(dir), Bound::Unbounded)).next();
+        if next.is_some_and(|(next, _)| next.starts_with(dir)) {
             return Err(Error::new(ErrorKind::IsADirectory, "change", &self.path.join(rel)));
         }
         Ok(())

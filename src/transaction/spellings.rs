@@ -11,6 +11,7 @@ use crate::set::spelling::{Comparison, ask_in, may_differ, would_be_one};
 use crate::set::staging_dir::StagingDir;
 use crate::sys::{self, Dir, absent};
 use crate::transaction::Transaction;
+use crate::transaction::entry::Site;
 
 impl Transaction {
     /// What is planned for the same file under other spellings: of two changes the later counts. `nearest` is the nearest
@@ -19,17 +20,55 @@ impl Transaction {
         if !self.spellings.may_have_others(rel) {
             return Ok(Vec::new());
         }
-        let fail = |path: &Path, e| Error::io("compare the spelling of", &path.join(rel), e);
-        let comparison = self.comparison_in(rel.parent().unwrap_or(Path::new("")), nearest);
-        let comparison = comparison.map_err(|e| fail(&self.path, e))?;
+        let comparison = self.comparison_for(rel, nearest)?;
+        let planned =
+            self.spellings.others(rel, comparison).filter(|other| self.entries.contains_key(*other));
+        self.same_as(rel, planned, nearest)
+    }
+
+    /// Refuses a file where another change needs a directory under another spelling, and the other way round. A directory that
+    /// exists need not be asked about: the file system has found it under both spellings.
+    pub(super) fn refuse_other_spellings_as_parents(&mut self, rel: &Path, site: &Site) -> Result<()> {
+        for dir in &site.missing {
+            if self.spellings.may_have_others(dir) {
+                let comparison = self.comparison_for(dir, &site.parent)?;
+                for file in self.same_as(dir, self.spellings.others(dir, comparison), &site.parent)? {
+                    self.refuse_below_file(rel, &file)?;
+                }
+            }
+        }
+        if self.new_dirs.may_have_others(rel) {
+            let comparison = self.comparison_for(rel, &site.parent)?;
+            for dir in self.same_as(rel, self.new_dirs.others(rel, comparison), &site.parent)? {
+                self.refuse_as_parent(rel, &dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that lead to what `path` leads to, or would.
+    fn same_as<'a>(
+        &self,
+        path: &Path,
+        others: impl Iterator<Item = &'a Path>,
+        nearest: &Arc<Dir>,
+    ) -> Result<Vec<PathBuf>> {
         let mut same = Vec::new();
-        for other in self.spellings.others(rel, comparison) {
-            let is_planned = self.entries.contains_key(other);
-            if is_planned && self.is_one_file(rel, other, nearest).map_err(|e| fail(&self.path, e))? {
+        for other in others {
+            if self.is_one_file(path, other, nearest).map_err(|e| self.not_compared(path, e))? {
                 same.push(other.to_owned());
             }
         }
         Ok(same)
+    }
+
+    fn not_compared(&self, path: &Path, e: io::Error) -> Error {
+        Error::io("compare the spelling of", &self.path.join(path), e)
+    }
+
+    fn comparison_for(&mut self, path: &Path, nearest: &Arc<Dir>) -> Result<Comparison> {
+        let comparison = self.comparison_in(path.parent().unwrap_or(Path::new("")), nearest);
+        comparison.map_err(|e| self.not_compared(path, e))
     }
 
     /// Each directory is asked once.

@@ -80,6 +80,11 @@ fn a_directory_has_one_writer_in_all_spellings() {
 }
 
 #[test]
+fn a_file_and_a_directory_never_have_one_name() {
+    folded(&this_test!(), spelling::no_file_is_put_where_another_needs_a_directory);
+}
+
+#[test]
 fn a_previous_version_can_not_keep_another_spelling_of_the_name() {
     folded(&this_test!(), spelling::a_previous_version_keeps_no_other_spelling);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use durafile::{AtomicDir, Batch, ErrorKind, Transaction, WriteOptions};
 use fs_err as fs;
 
-use crate::support::names;
+use crate::support::{names, refused};
 
 #[cfg(any(windows, target_os = "macos"))]
 fn where_case_is_folded(body: fn(&Path)) {
@@ -36,6 +36,51 @@ fn a_directory_has_one_writer_in_all_spellings() {
 #[test]
 fn a_previous_version_can_not_keep_another_spelling_of_the_name() {
     where_case_is_folded(a_previous_version_keeps_no_other_spelling);
+}
+
+#[cfg(any(windows, target_os = "macos"))]
+#[test]
+fn a_file_and_a_directory_never_have_one_name() {
+    where_case_is_folded(no_file_is_put_where_another_needs_a_directory);
+}
+
+/// What can't all be done is refused before anything is decided, however each change spells the name.
+pub(crate) fn no_file_is_put_where_another_needs_a_directory(home: &Path) {
+    let root = home.join("root");
+    let begin = || {
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("there")).unwrap();
+        Transaction::begin(&root).unwrap()
+    };
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    for (file, inside) in
+        [("A", "a/b"), ("a", "A/b/c"), ("there/made", "THERE/Made/b"), ("made/A", "MADE/a/b")]
+    {
+        let mut change = begin();
+        change.write(file, "file").unwrap();
+        change.write("other", "other").unwrap();
+        refused(change.write(inside, "inside"), ErrorKind::NotADirectory);
+        let _ = change.commit().unwrap();
+        assert_eq!([read(file), read("other")], ["file", "other"], "{file}, {inside}");
+
+        let mut change = begin();
+        change.write(inside, "inside").unwrap();
+        change.write("other", "other").unwrap();
+        refused(change.write(file, "file"), ErrorKind::IsADirectory);
+        let _ = change.commit().unwrap();
+        assert_eq!([read(inside), read("other")], ["inside", "other"], "{file}, {inside}");
+
+        // What was taken back is in nobody's way.
+        let mut change = begin();
+        change.write(file, "file").unwrap();
+        change.remove(file).unwrap();
+        change.write(inside, "inside").unwrap();
+        change.remove(inside).unwrap();
+        change.write(file, "file").unwrap();
+        change.write("other", "other").unwrap();
+        let _ = change.commit().unwrap();
+        assert_eq!([read(file), read("other")], ["file", "other"], "{file}, {inside}");
+    }
 }
 
 /// Another spelling of the target's name is no name for what the save replaces, not even if the file has a second one.
