@@ -128,20 +128,18 @@ pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
     }
     let policy = RemnantPolicy::of_writer();
     let trust = policy.trust(dir);
-    let untrusted = || {
-        let path = target.path.with_file_name(&name);
-        Err(Error::new(ErrorKind::Untrusted, "recover the interrupted save of the record", &path))
-    };
+    // Where it is: a link may have led from the target's path to there.
+    let record_path = target.place.join(&name);
+    let untrusted =
+        || Err(Error::new(ErrorKind::Untrusted, "recover the interrupted save of the record", &record_path));
     let file = match trust.open_file(&name, Level::Obeyed).map_err(fail)? {
         trust::Found::Absent => return Ok(()),
         trust::Found::Untrusted => return untrusted(),
         trust::Found::Trusted(file) => file,
     };
     // Not the target is corrupt, but what is in its way.
-    let corrupt = || {
-        let record = target.place.join(&name);
-        Err(Error::new(ErrorKind::Corrupt, "complete the interrupted save of the record", &record))
-    };
+    let corrupt =
+        || Err(Error::new(ErrorKind::Corrupt, "complete the interrupted save of the record", &record_path));
     let (record, is_copy) = match SwapRecord::read(&name, &file).map_err(fail)? {
         Err(Unusable::Corrupt) => return corrupt(),
         Err(Unusable::Unknown) => return refuse(ErrorKind::Unsupported),

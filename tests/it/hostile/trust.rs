@@ -239,6 +239,22 @@ fn a_record_that_is_not_believed_is_reported_and_stops_what_it_is_about_and_noth
     }
 }
 
+/// Where a link led to the directory, the record is beside what it leads to.
+#[test]
+fn a_record_of_a_swap_that_is_not_believed_is_named_where_it_is() {
+    let (home, elsewhere) = (dir(), dir());
+    let (talk, link) = (elsewhere.path().join("talk"), home.path().join("link"));
+    fs::create_dir(&talk).unwrap();
+    std::os::unix::fs::symlink(&talk, &link).unwrap();
+    let record = elsewhere.path().join(forged::for_target('r', "talk"));
+    put_record(&record, &record_swapping("talk", &forged::name('d', 1)), effective_uid());
+    chmod(&record, 0o620);
+    for target in [&talk, &link] {
+        let refused = AtomicDir::update(target).unwrap_err();
+        assert_eq!((refused.kind(), refused.path()), (ErrorKind::Untrusted, record.as_path()));
+    }
+}
+
 #[test]
 fn a_stage_that_others_can_write_to_stops_its_transaction_too() {
     let home = dir();
