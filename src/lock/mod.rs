@@ -359,7 +359,11 @@ impl LockPath {
             Some(_) => self.dir.open_file_to_lock(self.name()),
         };
         match found {
-            Ok(file) => Ok(Some(file)),
+            Ok(file) => {
+                // Something else may have come there since the look.
+                self.refuse_what_is_no_file(file.stat().map_err(|e| self.failed(e))?.kind)?;
+                Ok(Some(file))
+            }
             Err(e) if sys::already_exists(&e) || sys::is_not_found(&e) => Ok(None),
             Err(e) => Err(self.failed(e)),
         }
@@ -368,10 +372,15 @@ impl LockPath {
     /// Looks at what is there, and refuses all but a regular file or nothing: opening a device could do anything.
     fn stat(&self) -> Result<Option<Stat>> {
         let found = absent(self.dir.stat_at(self.name())).map_err(|e| self.failed(e))?;
-        match found.as_ref().map(|found| found.kind) {
-            None | Some(Kind::File) => Ok(found),
-            Some(Kind::Dir) => Err(self.refused(ErrorKind::IsADirectory)),
-            Some(Kind::Symlink | Kind::Other) => Err(self.refused(ErrorKind::InvalidPath)),
+        found.as_ref().map_or(Ok(()), |found| self.refuse_what_is_no_file(found.kind))?;
+        Ok(found)
+    }
+
+    fn refuse_what_is_no_file(&self, kind: Kind) -> Result<()> {
+        match kind {
+            Kind::File => Ok(()),
+            Kind::Dir => Err(self.refused(ErrorKind::IsADirectory)),
+            Kind::Symlink | Kind::Other => Err(self.refused(ErrorKind::InvalidPath)),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Goal: a lock that can't be had says why, and asking for one harms nothing. Method: every kind of
 //! thing at the path, rights, full disks, and a kernel that refuses to lock.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use durafile::{ErrorKind, LockFile, Result};
 use fs_err as fs;
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
 use crate::support::strace;
 use crate::support::{
@@ -191,4 +193,45 @@ fn no_descriptor_stays_open_whether_a_lock_is_had_or_not() {
         }
         assert_eq!(names("/proc/self/fd"), before);
     });
+}
+
+/// Goal: nothing but a regular file is ever a lock. Method: a FIFO and a file change places at the path all the time; what a
+/// lock holds open tells which of the two it is. strace makes each look take a while.
+#[test]
+fn a_fifo_that_comes_between_look_and_open_is_no_lock() {
+    let test = this_test!();
+    let Some((home, _)) = job(&test) else {
+        if strace::works() {
+            let slowly = "inject=statx:delay_exit=500";
+            expect_pass(&strace::faulty(&[slowly], &test, dir().path(), "lock").output().unwrap());
+        }
+        return;
+    };
+    let home = fs::canonicalize(home).unwrap();
+    let (path, fifo) = (home.join("lock"), home.join("fifo"));
+    fs::write(&path, "").unwrap();
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+    let holds_fifo = || {
+        let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+        let mut ours = open.filter(|fd| std::fs::read_link(fd).is_ok_and(|at| at.starts_with(&home)));
+        ours.any(|fd| std::fs::metadata(fd).is_ok_and(|found| found.file_type().is_fifo()))
+    };
+    let (is_done, mut taken) = (AtomicBool::new(false), 0);
+    let of_fifos = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                renameat_with(CWD, &path, CWD, &fifo, RenameFlags::EXCHANGE).unwrap();
+            }
+        });
+        let locks = (0..500).filter_map(|_| LockFile::try_lock(&path).ok());
+        let of_fifos = locks.filter(|_| {
+            taken += 1;
+            holds_fifo()
+        });
+        let of_fifos = of_fifos.count();
+        is_done.store(true, Ordering::Relaxed);
+        of_fifos
+    });
+    assert!(of_fifos == 0 && taken > 0, "{of_fifos} of {taken}");
 }
