@@ -124,7 +124,8 @@ use crate::sys::FsKind;
 /// - A new directory can't be what an encrypted one (fscrypt, unless the parent is encrypted, too), one whose files
 ///   count to a project's quota, or a subvolume of btrfs is: `Unsupported`, before anything is changed. `create`
 ///   does not look inside what it replaces. That a directory is not copied on write (`chattr +C`) is kept.
-/// - On a file system that folds case, writers exclude each other only if they spell the name alike.
+/// - Where composed and decomposed letters are one, writers exclude each other only if they spell such letters of the name alike;
+///   upper and lower case count as one wherever the file system says so.
 /// - What is killed between the swap and the deletion of an old version that belongs to another user, in a
 ///   directory where others can create names, leaves that version; see [`recover`](crate::recover()).
 #[derive(Debug)]

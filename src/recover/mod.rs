@@ -28,8 +28,9 @@ use crate::sys::{self, Dir};
 /// can write to it. Something that only has to be *removed* must belong to the effective user and not be writable by
 /// everybody, or lie in a directory in which nobody but root and the user can create names. Where others can create
 /// names, they can also rename a directory of the user's to the name of a remnant. So a directory is removed there only
-/// if it is empty, or contains a mark that ties it to its name, as every directory made by this crate does. An empty
-/// lock file may be anybody's.
+/// if it is empty, or contains a mark that ties it to its name. Directories made by this crate have one, but for moments: a new
+/// version while its last sync is under way, a version between the steps of a swap, and what `remove_dir_all` has just
+/// renamed. What is killed in such a moment stays there, and is reported. An empty lock file may be anybody's.
 ///
 /// Some mounts show another owner, or one mode for everything (NFS with `all_squash`, FUSE with a forced
 /// owner, Windows file systems). There a file is created beside the remnant and looked at: what has the same owner
@@ -43,8 +44,8 @@ use crate::sys::{self, Dir};
 ///
 /// # What it costs
 ///
-/// Links are not followed. A recovery lists each folder below `root` once, and makes a few system calls for each
-/// remnant. An empty directory that a writer may have created this very moment is removed and not reported; that writer
+/// Links are not followed. A recovery lists each folder below `root` once, one with what is left of a transaction or of an
+/// `AtomicDir` up to three times more, and makes a few system calls for each remnant. An empty directory that a writer may have created this very moment is removed and not reported; that writer
 /// creates another one.
 ///
 /// A recovery can be killed at any point and run again. To finish what was decided takes a little space. If the disk is
