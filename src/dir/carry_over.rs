@@ -249,7 +249,7 @@ impl CarryOver<'_> {
     }
 
     fn copy_content(&self, original: &File, copy: File, rel: &Path) -> Result<File> {
-        let limits = (&self.options.set.of_the_rest()).into();
+        let limits = (&self.options.set.of_internal_files()).into();
         let mut stream = ContentWriter::new(copy, &self.draft.path_of(rel), limits);
         stream.copy_from(original, "carry over")?;
         Ok(stream.into_file())

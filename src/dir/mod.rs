@@ -434,8 +434,9 @@ impl AtomicDir {
             // What is not complete can't be compared.
             return Ok(());
         }
-        let (options, undecided) = (self.options.set.of_files(), std::mem::take(&mut collected.undecided));
-        for (tag, sync) in undecided {
+        let (options, maybe_unchanged) =
+            (self.options.set.of_files(), std::mem::take(&mut collected.maybe_unchanged));
+        for (tag, sync) in maybe_unchanged {
             let rel = inner.files.get(tag).cloned().unwrap_or_default();
             let fail = |e| Error::io("compare", &inner.draft.path_of(&rel), e);
             // None if it was removed since.

@@ -251,8 +251,9 @@ impl RemnantPolicy {
         }
         let tree = self.unwritten(tree, name)?;
         // The directory's own lock tells nothing there.
-        let is_dark = !tree.has_lock && !self.knows_no_writer && !sys::shares_locks_of_dirs(trust.dir());
-        if is_dark && self.min_age.is_zero() { Err(Ok(RemnantState::InUse)) } else { Ok(tree) }
+        let lock_tells_nothing =
+            !tree.has_lock && !self.knows_no_writer && !sys::shares_locks_of_dirs(trust.dir());
+        if lock_tells_nothing && self.min_age.is_zero() { Err(Ok(RemnantState::InUse)) } else { Ok(tree) }
     }
 
     fn known<T>(self, found: io::Result<Found<T>>, dir: &Dir, name: &OsStr) -> Result<T, Stays> {

@@ -30,7 +30,7 @@ pub(crate) struct Collected {
     pub(crate) inodes: HashMap<usize, FileId>,
     /// Complete files whose targets held the same content then, and how they are synced if they are published
     /// after all.
-    pub(crate) undecided: HashMap<usize, GroupSync>,
+    pub(crate) maybe_unchanged: HashMap<usize, GroupSync>,
     /// Files that could not be given all the metadata of those that they replace.
     pub(crate) lost_metadata: Vec<usize>,
 }

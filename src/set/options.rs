@@ -45,7 +45,7 @@ impl SetOptions {
     }
 
     /// How everything else is written: what is carried over, and records.
-    pub(crate) fn of_the_rest(&self) -> WriteOptions {
+    pub(crate) fn of_internal_files(&self) -> WriteOptions {
         let (durability, cancel) = (self.durability, self.cancel.clone());
         WriteOptions { durability, cancel, ..WriteOptions::new() }
     }

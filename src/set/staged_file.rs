@@ -131,7 +131,7 @@ impl StagedFile {
             all.insert(self.tag, id);
         }
         if is_undecided {
-            collected.undecided.insert(self.tag, self.sync);
+            collected.maybe_unchanged.insert(self.tag, self.sync);
         } else {
             collected.add(self.sync, self.tag, stream.into_file());
         }

@@ -38,14 +38,14 @@ impl Collected {
         find_same: impl FnOnce(&File) -> Option<File>,
         open: impl FnOnce() -> io::Result<File>,
     ) -> Result<Option<File>> {
-        let undecided = self.undecided.remove(&tag);
+        let maybe_unchanged = self.maybe_unchanged.remove(&tag);
         let staged = match open() {
             // Its mode may forbid it. It was synced when it was complete.
-            Err(_) if undecided.is_none() => return Ok(None),
+            Err(_) if maybe_unchanged.is_none() => return Ok(None),
             opened => opened.map_err(|e| Error::io("open the staged file of", path, e))?,
         };
         let same = find_same(&staged);
-        if let (None, Some(sync)) = (&same, undecided) {
+        if let (None, Some(sync)) = (&same, maybe_unchanged) {
             self.add(sync, tag, staged);
         }
         Ok(same)

@@ -32,9 +32,9 @@ pub(crate) fn apply(
     root: &Arc<Dir>,
     record: &TransactionRecord,
     stage: Option<&Dir>,
-    at_once: bool,
+    by_syncfs: bool,
 ) -> io::Result<()> {
-    let mut steps = Steps { record, stage, below: DirCache::new(root), yields: false };
+    let mut steps = Steps { record, stage, below: DirCache::new(root), keeps_later_saves: false };
     for dir in &record.dirs {
         steps.make(dir)?;
     }
@@ -42,7 +42,7 @@ pub(crate) fn apply(
         steps.apply(change, change.before.is_none())?;
     }
     let parents = parents_of(&record.dirs, &record.changes);
-    if at_once && parents.len() > 1 {
+    if by_syncfs && parents.len() > 1 {
         return sys::sync_file_system(root);
     }
     sync_all(root, &parents)
@@ -57,7 +57,7 @@ pub(crate) fn redo(
     stage: Option<&Dir>,
     rest: &[Rest],
 ) -> io::Result<()> {
-    let mut steps = Steps { record, stage, below: DirCache::new(root), yields: true };
+    let mut steps = Steps { record, stage, below: DirCache::new(root), keeps_later_saves: true };
     let changes = || record.changes.iter().zip(rest);
     let left = changes().filter(|(_, rest)| **rest != Rest::Nothing);
     let needed = distinct(left.flat_map(|(change, _)| change.path.ancestors().skip(1)));
@@ -93,7 +93,7 @@ struct Steps<'a> {
     stage: Option<&'a Dir>,
     below: DirCache,
     /// A recovery replaces nothing that was saved meanwhile; of two live writers the later one wins.
-    yields: bool,
+    keeps_later_saves: bool,
 }
 
 impl Steps<'_> {
@@ -129,7 +129,7 @@ impl Steps<'_> {
         let stage = self.stage.ok_or(io::ErrorKind::NotFound)?;
         if is_new {
             match put_new(stage, staged, (dir, name)) {
-                Err(e) if sys::already_exists(&e) && !self.yields => {}
+                Err(e) if sys::already_exists(&e) && !self.keeps_later_saves => {}
                 put => return put,
             }
         }

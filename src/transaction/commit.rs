@@ -312,7 +312,7 @@ impl Transaction {
         }
         let fail = |e| Error::io("inspect the record of the transaction in", &self.path, e);
         let own = sys::lasting_id(&file).map_err(fail)?;
-        let mut stream = ContentWriter::new(file, &self.path, (&self.of_the_rest).into());
+        let mut stream = ContentWriter::new(file, &self.path, (&self.of_internal_files).into());
         let bytes = record.encode(own);
         check_length(bytes.len() as u64)
             .map_err(|e| Error::io("write the record of the transaction in", &self.path, e))?;

@@ -99,7 +99,7 @@ pub struct Transaction {
     /// How the files that the caller gives are written.
     options: WriteOptions,
     /// How the record is written.
-    of_the_rest: WriteOptions,
+    of_internal_files: WriteOptions,
     entries: BTreeMap<PathBuf, Entry>,
     /// The paths that were changed.
     spellings: Spellings,
@@ -160,7 +160,7 @@ impl Transaction {
             kind,
             sync,
             options: options.set.of_files(),
-            of_the_rest: options.set.of_the_rest(),
+            of_internal_files: options.set.of_internal_files(),
             entries: BTreeMap::new(),
             spellings: Spellings::default(),
             new_dirs: Spellings::default(),

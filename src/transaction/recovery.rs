@@ -90,12 +90,12 @@ pub(crate) fn recover_locked(
         report,
         keep_staged: false,
         distrusts: false,
-        dirty: false,
+        needs_sync: false,
         settled_stages: HashSet::new(),
     };
     let records = journals.iter().try_for_each(|journal| recovery.recover_record(journal, staged));
     let done = records.and_then(|()| recovery.remove_orphans(staged));
-    if recovery.dirty {
+    if recovery.needs_sync {
         // Not before the record's removal is durable can its targets be changed freely: a record that
         // comes back would be carried out again.
         sync_parent(root)?;
@@ -113,7 +113,7 @@ struct TransactionRecovery<'a> {
     /// A record is left alone with whatever it may be about.
     distrusts: bool,
     /// A record was removed or moved, or what is left of one whose removal may not be durable.
-    dirty: bool,
+    needs_sync: bool,
     /// The private directories of records that were found. Each goes with its record, and is no orphan.
     settled_stages: HashSet<OsString>,
 }
@@ -147,7 +147,7 @@ impl TransactionRecovery<'_> {
             self.distrust(journal);
             return Ok(());
         }
-        self.dirty |= !self.policy.dry_run;
+        self.needs_sync |= !self.policy.dry_run;
         match action {
             RecoveryAction::Redo(record, rest) => match self.redo(journal, &record, stage.as_ref(), &rest) {
                 Err(e) if is_contradiction(&e) || self.policy.gives_up(&e) => {
@@ -239,7 +239,7 @@ impl TransactionRecovery<'_> {
                 continue;
             }
             let state = self.policy.remove_staging_dir(self.trust, name)?;
-            self.dirty |= state == RemnantState::Removed && !self.policy.dry_run;
+            self.needs_sync |= state == RemnantState::Removed && !self.policy.dry_run;
             self.report.add(state, name);
         }
         Ok(())
