@@ -66,15 +66,21 @@ static REFUSED: MountCache<()> = MountCache::that_lasts(FOR_GOOD, FOR_GOOD);
 
 /// Was an unnamed file refused a name before, on the mount of the file that `stat` is of?
 pub(crate) fn is_known_to_refuse_links(stat: &Stat) -> bool {
+    !is_pretended() && REFUSED.known(stat).is_some()
+}
+
+/// What a session of `crash_testing` pretends is neither remembered nor asked for.
+fn is_pretended() -> bool {
     #[cfg(feature = "crash_testing")]
     if crate::sys::recorder::current().is_some() {
-        // What a session pretends is not remembered.
-        return false;
+        return true;
     }
-    REFUSED.known(stat).is_some()
+    false
 }
 
 /// Lets the next save on this mount begin with a named file.
 pub(crate) fn remember_refused_link(stat: &Stat) {
-    REFUSED.remember(stat, ());
+    if !is_pretended() {
+        REFUSED.remember(stat, ());
+    }
 }
