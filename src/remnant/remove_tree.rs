@@ -5,9 +5,9 @@ use std::io;
 
 use crate::names::{self, Role};
 use crate::remnant::trust::is_private;
-use crate::sys::{Dir, Kind, is_forbidden};
+use crate::sys::{Dir, Kind, crosses_devices, is_forbidden};
 
-/// So deep are directories held open; what lies deeper is moved up first.
+/// So deep are directories held open; what lies deeper is moved up first, if it can be.
 const DEPTH: usize = 24;
 
 /// Deletes the directory `name` and everything in it. What is gone already is no error.
@@ -71,8 +71,18 @@ fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result
         // Also before it is moved: a directory that gets another parent is changed itself.
         make_writable(&child)?;
         if depth == DEPTH {
-            gone(dir.rename_into(&name, top, &names::fresh(Role::StagingDir)))?;
-            moved = true;
+            match dir.rename_into(&name, top, &names::fresh(Role::StagingDir)) {
+                // A directory of an overlay's lower layer can't be moved, nor one out of its subvolume or project. Then
+                // more are held open.
+                Err(e) if crosses_devices(&e) => {
+                    empty_whole(&child, None)?;
+                    gone(dir.rmdir(&name))?;
+                }
+                renamed => {
+                    gone(renamed)?;
+                    moved = true;
+                }
+            }
         } else {
             moved |= empty(&child, top, depth + 1, None)?;
             gone(dir.rmdir(&name))?;

@@ -69,6 +69,29 @@ fn a_directory_of_an_overlays_lower_layer_is_replaced() {
     });
 }
 
+/// Deeper than directories are held open at once: no directory of the lower layer can be moved up on the way.
+const DEEP: &str = "cd \"$DIR\"; mkdir mnt layers; mount -t tmpfs tmpfs layers
+    deep=$(printf 'd/%.0s' $(seq 60)); mkdir -p layers/upper layers/work
+    for tree in talk tree; do mkdir -p layers/lower/$tree/$deep; touch layers/lower/$tree/${deep}file; done
+    mount -t overlay -o redirect_dir=off,lowerdir=layers/lower,upperdir=layers/upper,workdir=layers/work overlay mnt";
+
+#[test]
+fn a_deep_directory_of_an_overlays_lower_layer_is_deleted_where_it_is() {
+    if !may_mount() {
+        return;
+    }
+    in_private_mounts(&this_test!(), DEEP, |home| {
+        let mount = home.join("mnt");
+        let mut new = AtomicDir::create(mount.join("talk")).unwrap();
+        new.write("metadata", "new").unwrap();
+        let _ = new.commit().unwrap();
+        assert_eq!(names(mount.join("talk")), ["metadata"]);
+        let _ = durafile::remove_dir_all(mount.join("tree")).unwrap();
+        assert_eq!(names(&mount), ["talk"]);
+        assert!(recover(&mount).unwrap().is_clean());
+    });
+}
+
 /// A commit in the child, at the first argument's way of carrying over.
 fn commit(home: &Path, case: &str) {
     let target = target(home);
