@@ -27,13 +27,41 @@ pub(crate) struct SwapRecord {
     pub(crate) kept: OsString,
     /// Where it goes once it isn't.
     pub(crate) spent: OsString,
-    /// The old version, if there is one, and if it can be told from what others may put in its place. One
-    /// that is deleted where it is changes on the way.
-    pub(crate) old: Option<Fingerprint>,
+    pub(crate) old: OldVersion,
+}
+
+/// What tells the old version from anything that others may put in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OldVersion {
+    /// It is renamed away, as it is.
+    Renamed(Fingerprint),
+    /// It can't be renamed, and is deleted where it is, bit by bit. An overlay may give it another identity on the way.
+    Deleted(LastingId),
+}
+
+impl OldVersion {
+    const RENAMED: u64 = 1;
+    const DELETED: u64 = 2;
+
+    fn numbers(self) -> [u64; 4] {
+        match self {
+            // The size of a directory is the file system's affair.
+            OldVersion::Renamed(old) => [OldVersion::RENAMED, old.ino, old.seconds, old.nanoseconds],
+            OldVersion::Deleted(old) => [OldVersion::DELETED, old.ino, old.born, 0],
+        }
+    }
+
+    fn from_numbers([kind, ino, first, second]: [u64; 4]) -> OldVersion {
+        if kind == OldVersion::RENAMED {
+            let (seconds, nanoseconds) = (first, second);
+            return OldVersion::Renamed(Fingerprint { ino, size: 0, seconds, nanoseconds, is_dir: true });
+        }
+        OldVersion::Deleted(LastingId { ino, born: first })
+    }
 }
 
 impl SwapRecord {
-    pub(crate) fn new(target: &OsStr, stage: &OsStr, old: Option<Fingerprint>) -> SwapRecord {
+    pub(crate) fn new(target: &OsStr, stage: &OsStr, old: OldVersion) -> SwapRecord {
         let (kept, spent) = (names::fresh(Role::Kept), names::fresh(Role::Tree));
         SwapRecord { target: target.to_owned(), stage: stage.to_owned(), kept, spent, old }
     }
@@ -49,10 +77,7 @@ impl SwapRecord {
         for name in [&self.target, &self.stage, &self.kept, &self.spent] {
             record.name(name);
         }
-        record.number(u64::from(self.old.is_some()));
-        // The size of a directory is the file system's affair.
-        let old = self.old.unwrap_or_default();
-        for number in [old.ino, old.seconds, old.nanoseconds] {
+        for number in self.old.numbers() {
             record.number(number);
         }
         record.finish(own)
@@ -64,9 +89,8 @@ impl SwapRecord {
         let mut record = Reader::open(KIND, record)?;
         let mut name = || record.name().map(OsStr::to_owned);
         let (target, stage, kept, spent) = (name()?, name()?, name()?, name()?);
-        let is_told = record.number()? == 1;
-        let (ino, seconds, nanoseconds) = (record.number()?, record.number()?, record.number()?);
-        let old = is_told.then_some(Fingerprint { ino, size: 0, seconds, nanoseconds, is_dir: true });
+        let mut number = || record.number();
+        let old = OldVersion::from_numbers([number()?, number()?, number()?, number()?]);
         let found = SwapRecord { target, stage, kept, spent, old };
         let roles = [&found.stage, &found.kept, &found.spent].map(|name| names::role_of(name));
         let sound = Path::new(&found.target).file_name() == Some(&found.target)
@@ -122,13 +146,17 @@ mod tests {
 
     fn sample() -> SwapRecord {
         let old = Fingerprint { ino: 1, size: 0, seconds: 2, nanoseconds: 3, is_dir: true };
-        SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree), Some(old))
+        SwapRecord::new(OsStr::new("talk"), &names::fresh(Role::Tree), OldVersion::Renamed(old))
     }
 
     #[test]
     fn a_record_reads_back() {
         let record = sample();
-        assert_eq!(SwapRecord::decode(&record.encode(OWN)), Ok((record, OWN)));
+        let in_place =
+            SwapRecord { old: OldVersion::Deleted(LastingId { ino: 5, born: 6 }), ..record.clone() };
+        for record in [record, in_place] {
+            assert_eq!(SwapRecord::decode(&record.encode(OWN)), Ok((record, OWN)));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dir::record::SwapRecord;
-use crate::dir::redo::{SwapAction, analyse, redo};
+use crate::dir::redo::{Redone, SwapAction, analyse, redo};
 use crate::dir::target::DirTarget;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -148,8 +148,11 @@ pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
     match analyse(dir, &trust, &record, is_copy).map_err(fail)? {
         SwapAction::Quarantine => corrupt(),
         SwapAction::Distrust => untrusted(),
-        action if redo(dir, &trust, &record, action).map_err(fail)? => Ok(()),
-        _ => refuse(ErrorKind::Locked),
+        action => match redo(dir, &trust, &record, action).map_err(fail)? {
+            Redone::Done => Ok(()),
+            Redone::InUse => refuse(ErrorKind::Locked),
+            Redone::Contradicted => corrupt(),
+        },
     }
 }
 
@@ -229,18 +232,22 @@ impl SwapRecovery<'_> {
     fn recover_read(&mut self, name: &OsStr, record: &SwapRecord, is_copy: bool) -> io::Result<()> {
         let mut action = analyse(self.dir, self.trust, record, is_copy)?;
         let is_idle = self.policy.dry_run || matches!(action, SwapAction::Quarantine | SwapAction::Distrust);
-        let redone = if is_idle { Ok(true) } else { redo(self.dir, self.trust, record, action) };
-        let done = match redone {
+        let redone = if is_idle { Ok(Redone::Done) } else { redo(self.dir, self.trust, record, action) };
+        let is_in_use = match redone {
+            Ok(Redone::Contradicted) => {
+                action = SwapAction::Quarantine;
+                false
+            }
             Err(e) if is_contradiction(&e) || self.policy.gives_up(&e) => {
                 action = SwapAction::Quarantine;
-                true
+                false
             }
-            done => done?,
+            redone => redone? == Redone::InUse,
         };
         let target = PathBuf::from(&record.target);
         match action {
-            _ if !done => self.report.in_use.push(target),
-            SwapAction::Complete => self.report.completed.push(target),
+            _ if is_in_use => self.report.in_use.push(target),
+            SwapAction::Complete | SwapAction::Prove => self.report.completed.push(target),
             SwapAction::RollBack => self.report.rolled_back.push(target),
             SwapAction::Forget => self.report.removed.push(name.into()),
             SwapAction::Distrust => self.report.untrusted.push(name.into()),
@@ -273,6 +280,7 @@ mod tests {
 
     use super::*;
     use crate::dir::AtomicDir;
+    use crate::dir::record::OldVersion;
     use crate::names::{self, Role};
     use crate::options::durability::Durability;
     use crate::recover::report::Recovery;
@@ -293,10 +301,11 @@ mod tests {
             let home = tempfile::tempdir().unwrap();
             let dir = Arc::new(Dir::open(home.path()).unwrap());
             let (talk, stage) = (OsStr::new("talk"), names::fresh(Role::Tree));
-            let mut scene = Scene { home, record: SwapRecord::new(talk, &stage, None) };
+            let unknown = OldVersion::Deleted(sys::LastingId::default());
+            let mut scene = Scene { home, record: SwapRecord::new(talk, &stage, unknown) };
             scene.put("talk", OLD);
             scene.put(&stage, NEW);
-            scene.record.old = Some(sys::fingerprint(&dir, talk).unwrap());
+            scene.record.old = OldVersion::Renamed(sys::fingerprint(&dir, talk).unwrap());
             let _ = scene.record.publish(&dir, &scene.at("talk"), Durability::None).unwrap();
             scene
         }

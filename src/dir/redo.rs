@@ -13,7 +13,8 @@
 //! | any | any | something that is no directory | no swap leaves this | `Quarantine` |
 //! | there | nothing | any | the target was renamed away or deleted | `Complete`: the new version takes its name |
 //! | there | old version | nothing | nothing yet, or it is being deleted | `Complete`, from the start |
-//! | there | old version | there | no crash leaves this | `Quarantine` |
+//! | there | perhaps the old version | nothing | it is being deleted, or something was restored | `Prove`: what can be renamed is not the old version, and stays; the rest of that one goes, as with `Complete` |
+//! | there | old version, perhaps | there | no crash leaves this | `Quarantine` |
 //! | there | anything else | any | something was saved or restored since | `Quarantine`; the target stays |
 //! | gone | anything but nothing | there | the new version has its name | `Complete`: the old one goes |
 //! | gone | nothing | there | somebody removed the new version | `RollBack`: the old one gets its name back |
@@ -22,27 +23,44 @@
 //! Whatever stands at *spent* was at kept before, or at the target: together with a directory at kept, or with the old
 //! version at the target while the new one is at stage, it is a contradiction, too. In a copy of the tree the inode of
 //! the old version tells nothing; there the time of its last change must be the recorded one. Each step can be repeated.
+//!
+//! *Perhaps* is said of an old version that is to be deleted at the target, if it has another inode than the recorded
+//! one: an overlay may give it another. There is such a record only because it could not be renamed. It still can't be; what
+//! somebody has made or restored there since can.
 
 use std::ffi::OsStr;
 use std::io;
 
 use crate::atomic::new_name::rename_to_free;
 use crate::atomic::parent_sync::sync_parent;
-use crate::dir::record::SwapRecord;
+use crate::dir::record::{OldVersion, SwapRecord};
+use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
-use crate::remnant::remove_tree::remove_tree;
+use crate::remnant::remove_tree::remove_opened;
 use crate::remnant::trust::{self, Trust};
-use crate::sys::{self, Dir, Fingerprint, Lock};
+use crate::sys::{self, Dir, Fingerprint, LastingId, Lock};
 
 /// The action on the record of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SwapAction {
     Complete,
+    /// Complete it, but only if what stands at the target can't be renamed. A dry run, which can't try, takes it for completed.
+    Prove,
     RollBack,
     Forget,
     Quarantine,
     /// Somebody else can have put a directory where the record names one.
     Distrust,
+}
+
+/// What became of an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redone {
+    Done,
+    /// Nothing was done: the old version would have to be deleted while somebody reads it.
+    InUse,
+    /// Nothing was done: what stands at the target is not the old version.
+    Contradicted,
 }
 
 /// The kind of thing that stands at one of the names.
@@ -51,6 +69,8 @@ enum At {
     Nothing,
     /// A directory; at the target, the old version.
     Version,
+    /// A directory at the target that may be the old version.
+    Perhaps,
     Other,
 }
 
@@ -88,16 +108,19 @@ impl Found {
                 Some(_) => At::Other,
             })
         };
-        let target = match (there(dir, &record.target)?, record.old) {
-            (None, _) => At::Nothing,
-            (Some(found), _) if !found.is_dir => At::Other,
-            (Some(_), None) => At::Version,
-            (Some(found), Some(old)) if is_copy => {
-                let same = (found.seconds, found.nanoseconds) == (old.seconds, old.nanoseconds);
-                if same { At::Version } else { At::Other }
-            }
-            (Some(found), Some(old)) if found.ino == old.ino => At::Version,
-            (Some(_), Some(_)) => At::Other,
+        let target = match there(dir, &record.target)? {
+            None => At::Nothing,
+            Some(found) if !found.is_dir => At::Other,
+            Some(found) => match record.old {
+                OldVersion::Renamed(old) if is_copy => {
+                    let same = (found.seconds, found.nanoseconds) == (old.seconds, old.nanoseconds);
+                    if same { At::Version } else { At::Other }
+                }
+                OldVersion::Renamed(old) if found.ino == old.ino => At::Version,
+                OldVersion::Renamed(_) => At::Other,
+                OldVersion::Deleted(old) if !is_copy && is_it(dir, &record.target, old)? => At::Version,
+                OldVersion::Deleted(_) => At::Perhaps,
+            },
         };
         let (stage, kept, spent) = (version(&record.stage)?, version(&record.kept)?, version(&record.spent)?);
         Ok(Found { stage, target, kept, spent })
@@ -105,20 +128,31 @@ impl Found {
 
     /// The table.
     fn action(self) -> SwapAction {
-        use At::{Nothing, Other, Version};
-        use SwapAction::{Complete, Forget, Quarantine, RollBack};
+        use At::{Nothing, Other, Perhaps, Version};
+        use SwapAction::{Complete, Forget, Prove, Quarantine, RollBack};
         match (self.stage, self.target, self.kept) {
             (Other, _, _) | (_, _, Other) => Quarantine,
             (_, _, Version) if self.spent != Nothing => Quarantine,
-            (Version, Version, _) if self.spent != Nothing => Quarantine,
+            (Version, Version | Perhaps, _) if self.spent != Nothing => Quarantine,
             (Version, Nothing, _) => Complete,
             (Version, Version, Nothing) => Complete,
-            (Version, Version, Version) => Quarantine,
+            (Version, Perhaps, Nothing) => Prove,
+            (Version, Version | Perhaps, Version) => Quarantine,
             (Version, Other, _) => Quarantine,
-            (Nothing, Version | Other, Version) => Complete,
+            (Nothing, Version | Perhaps | Other, Version) => Complete,
             (Nothing, Nothing, Version) => RollBack,
             (Nothing, _, Nothing) => Forget,
+            // Only the target is doubtful.
+            (Perhaps, _, _) | (_, _, Perhaps) => Quarantine,
         }
+    }
+}
+
+/// Does the name lead to this very directory?
+fn is_it(dir: &Dir, name: &OsStr, old: LastingId) -> io::Result<bool> {
+    match dir.open_child(name).and_then(|found| sys::lasting_id(&found.as_inode()?)) {
+        Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) => Ok(false),
+        found => Ok(found?.is_same(old)),
     }
 }
 
@@ -129,46 +163,53 @@ fn there(dir: &Dir, name: &OsStr) -> io::Result<Option<Fingerprint>> {
     }
 }
 
-/// Does it, each step durable before the next one relies on it. False, with nothing done, for what is neither
-/// completed nor undone, and if the old version would have to be deleted while somebody reads it.
+/// Does it, each step durable before the next one relies on it.
 pub(crate) fn redo(
     dir: &Dir,
     trust: &Trust<'_>,
     record: &SwapRecord,
     action: SwapAction,
-) -> io::Result<bool> {
+) -> io::Result<Redone> {
     if matches!(action, SwapAction::Quarantine | SwapAction::Distrust) {
-        return Ok(false);
+        return Ok(Redone::Contradicted);
     }
     // Neither the record nor what it led to need be durable: its writer may have been killed.
     sync_parent(dir)?;
     let is_there = |name: &OsStr| there(dir, name).map(|found| found.is_some());
     match action {
         SwapAction::RollBack => rename_to_free(dir, &record.kept, &record.target)?,
-        SwapAction::Complete if is_there(&record.stage)? => {
-            if is_there(&record.target)? && !put_away(dir, record)? {
-                return Ok(false);
+        SwapAction::Complete | SwapAction::Prove if is_there(&record.stage)? => {
+            if is_there(&record.target)? {
+                if let Some(stays) = put_away(dir, record, action)? {
+                    return Ok(stays);
+                }
             }
             rename_to_free(dir, &record.stage, &record.target)?;
         }
         _ => {}
     }
     finish(dir, trust, record)?;
-    Ok(true)
+    Ok(Redone::Done)
 }
 
-/// The old version leaves the target's name.
-fn put_away(dir: &Dir, record: &SwapRecord) -> io::Result<bool> {
-    match dir.rename(&record.target, &record.kept) {
+/// The old version leaves the target's name; else why it stays.
+fn put_away(dir: &Dir, record: &SwapRecord, action: SwapAction) -> io::Result<Option<Redone>> {
+    let must_stay = action == SwapAction::Prove;
+    // Should this process be killed before it has given the name back, no recovery removes what has that other one.
+    let aside = if must_stay { names::fresh(Role::Quarantined) } else { record.kept.clone() };
+    match dir.rename(&record.target, &aside) {
         // It can't be renamed at all; some of it may be gone already.
         Err(e) if sys::crosses_devices(&e) => {
             let old = dir.open_child(&record.target)?;
             if old.try_lock()? == Lock::Elsewhere {
-                return Ok(false);
+                return Ok(Some(Redone::InUse));
             }
-            remove_tree(dir, &record.target).map(|()| true)
+            remove_opened(dir, &record.target, &old).map(|()| None)
         }
-        moved => moved.map(|()| true),
+        Ok(()) if must_stay => {
+            rename_to_free(dir, &aside, &record.target).map(|()| Some(Redone::Contradicted))
+        }
+        moved => moved.map(|()| None),
     }
 }
 
@@ -186,8 +227,8 @@ fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::At::{Nothing, Other, Version};
-    use super::SwapAction::{Complete, Forget, Quarantine, RollBack};
+    use super::At::{Nothing, Other, Perhaps, Version};
+    use super::SwapAction::{Complete, Forget, Prove, Quarantine, RollBack};
     use super::*;
 
     #[test]
@@ -197,9 +238,12 @@ mod tests {
             (Version, Nothing, Version, Complete),
             (Version, Version, Nothing, Complete),
             (Version, Version, Version, Quarantine),
+            (Version, Perhaps, Nothing, Prove),
+            (Version, Perhaps, Version, Quarantine),
             (Version, Other, Nothing, Quarantine),
             (Version, Other, Version, Quarantine),
             (Nothing, Version, Version, Complete),
+            (Nothing, Perhaps, Version, Complete),
             (Nothing, Other, Version, Complete),
             (Nothing, Nothing, Version, RollBack),
             (Nothing, Version, Nothing, Forget),
@@ -211,7 +255,8 @@ mod tests {
             let found = Found { stage, target, kept, spent: Nothing };
             assert_eq!(found.action(), expected, "{found:?}");
             let found = Found { spent: Version, ..found };
-            let is_old_elsewhere = kept != Nothing || (stage == Version && target == Version);
+            let is_old_elsewhere =
+                kept != Nothing || (stage == Version && matches!(target, Version | Perhaps));
             let expected = if is_old_elsewhere { Quarantine } else { expected };
             assert_eq!(found.action(), expected, "{found:?}");
         }

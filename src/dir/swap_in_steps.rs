@@ -11,12 +11,12 @@ use crate::atomic::outcome::{Outcome, outcome};
 use crate::atomic::parent_sync::{reached, sync_parent};
 use crate::dir::draft::Draft;
 use crate::dir::options::DirOptions;
-use crate::dir::record::SwapRecord;
+use crate::dir::record::{OldVersion, SwapRecord};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::options::durability::Durability;
 use crate::remnant::remove_tree::remove_tree;
-use crate::sys::{self, FsKind, Lock};
+use crate::sys::{self, FsKind, LastingId, Lock};
 
 /// The new version is in place.
 #[derive(Debug)]
@@ -58,7 +58,6 @@ impl Draft {
                 _ => {}
             }
         }
-        // An old version that is deleted bit by bit can't be told from what others make of it.
         let (record, reached) = match self.publish_record(durability, false) {
             Err(e) if movable && e.target() == TargetState::Unchanged => {
                 // A power cut may bring the first record back: then it needs the new version.
@@ -84,13 +83,24 @@ impl Draft {
         }
     }
 
-    /// The commit point. Also how durable it is. `is_told`: the old version is known by its inode.
-    fn publish_record(&mut self, durability: Durability, is_told: bool) -> Result<(SwapRecord, Durability)> {
-        let old = match self.old.is_some() && is_told {
-            true => Some(sys::fingerprint(&self.target.parent, &self.target.name)),
-            false => None,
+    /// The commit point. Also how durable it is. `is_renamed`: the old version is renamed away, as it is.
+    fn publish_record(
+        &mut self,
+        durability: Durability,
+        is_renamed: bool,
+    ) -> Result<(SwapRecord, Durability)> {
+        let old = match &self.old {
+            Some(_) if is_renamed => {
+                let old = sys::fingerprint(&self.target.parent, &self.target.name);
+                OldVersion::Renamed(old.map_err(|e| Error::io("inspect", &self.target.path, e))?)
+            }
+            // Where it can't be told it is known by this alone: that it can't be renamed.
+            Some(old) => {
+                let told = old.dir.as_inode().and_then(|old| sys::lasting_id(&old));
+                OldVersion::Deleted(told.unwrap_or_default())
+            }
+            None => OldVersion::Deleted(LastingId::default()),
         };
-        let old = old.transpose().map_err(|e| Error::io("inspect", &self.target.path, e))?;
         let record = SwapRecord::new(&self.target.name, self.stage.name(), old);
         match record.publish(&self.target.parent, &self.target.path, durability) {
             Ok(committed) => Ok((record, committed.durability())),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use durafile::{AtomicDir, Carry, DirOptions, DirSnapshot, ErrorKind, recover};
 use fs_err as fs;
 
+use crate::support::forged;
 use crate::support::strace::{self, Call, Trace, traced};
 use crate::support::{chmod, in_private_mounts, is_root, job, long, mode, names, refused, skip, this_test};
 
@@ -89,6 +90,58 @@ fn a_deep_directory_of_an_overlays_lower_layer_is_deleted_where_it_is() {
         let _ = durafile::remove_dir_all(mount.join("tree")).unwrap();
         assert_eq!(names(&mount), ["talk"]);
         assert!(recover(&mount).unwrap().is_clean());
+    });
+}
+
+/// What a writer leaves that is killed before or while it deletes the old version at the target.
+fn leave_swap(mount: &Path) {
+    let stage = forged::name('d', 1);
+    fs::create_dir(mount.join(&stage)).unwrap();
+    fs::write(mount.join(&stage).join("metadata"), "new").unwrap();
+    let mut record = forged::record_swapping("talk", &stage).0;
+    let path = mount.join(forged::for_target('r', "talk"));
+    fs::write(&path, "").unwrap();
+    forged::seal(&mut record, std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()));
+    fs::write(&path, record).unwrap();
+    chmod(&path, 0o600);
+}
+
+#[test]
+fn what_is_restored_while_the_old_version_was_deleted_stays_and_the_rest_of_that_one_goes() {
+    if !may_mount() {
+        return;
+    }
+    in_private_mounts(&this_test!(), OVERLAY, |home| {
+        let (mount, target) = (home.join("mnt"), home.join("mnt/talk"));
+        leave_swap(&mount);
+        fs::remove_file(target.join("metadata")).unwrap();
+        let recovery = recover(&mount).unwrap();
+        assert_eq!(recovery.completed(), [target.clone()], "{recovery:?}");
+        assert_eq!(names(&target), ["metadata"]);
+        assert!(recover(&mount).unwrap().is_clean());
+    });
+}
+
+#[test]
+fn a_directory_that_was_restored_in_the_place_of_the_old_version_stays() {
+    if !may_mount() {
+        return;
+    }
+    in_private_mounts(&this_test!(), OVERLAY, |home| {
+        let (mount, target) = (home.join("mnt"), home.join("mnt/talk"));
+        leave_swap(&mount);
+        fs::remove_dir_all(&target).unwrap();
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("metadata"), "restored").unwrap();
+        refused(AtomicDir::update(&target), ErrorKind::Corrupt);
+        let recovery = recover(&mount).unwrap();
+        assert!(recovery.completed().is_empty(), "{recovery:?}");
+        // The new version and the record.
+        assert_eq!(recovery.quarantined().len(), 2, "{recovery:?}");
+        assert_eq!(fs::read_to_string(target.join("metadata")).unwrap(), "restored");
+        assert!(recover(&mount).unwrap().is_clean());
+        let _ = AtomicDir::update(&target).unwrap().commit().unwrap();
+        assert_eq!(fs::read_to_string(target.join("metadata")).unwrap(), "restored");
     });
 }
 

@@ -46,6 +46,23 @@ fn a_directory_that_is_restored_before_the_recovery_stays() {
     }
 }
 
+/// The old version was being deleted at the target, since it could not be renamed.
+#[test]
+fn a_directory_that_is_restored_while_the_old_version_was_deleted_stays() {
+    let Some(home) = swap_killed_at(&this_test!(), "EXDEV", ("unlinkat", 2)) else { return };
+    let talk = home.path().join("talk");
+    assert_eq!(names(&talk).len(), 1, "killed at another place");
+    // The file system may give the restored one its inode.
+    fs::remove_dir_all(&talk).unwrap();
+    fs::create_dir(&talk).unwrap();
+    fs::write(talk.join("a"), "restored").unwrap();
+    refused(AtomicDir::update(&talk), ErrorKind::Corrupt);
+    let recovery = recover(home.path()).unwrap();
+    assert!(recovery.completed().is_empty() && !recovery.quarantined().is_empty(), "{recovery:?}");
+    assert_eq!(content(home.path(), "a"), "restored");
+    assert!(recover(home.path()).unwrap().is_clean());
+}
+
 fn copied(home: &TempDir) -> TempDir {
     let copy = dir();
     let from = home.path().join(".");

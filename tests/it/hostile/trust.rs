@@ -39,15 +39,6 @@ fn record_removing(home: &Path, target: &str) -> forged::Record {
     record
 }
 
-/// The record of a swap in steps that puts a directory in the place of another.
-fn record_swapping(target: &str, stage: &str) -> forged::Record {
-    let mut record = forged::Record::new(b'd');
-    [target, stage, &forged::name('o', 1), &forged::name('d', 2)].into_iter().for_each(|n| record.name(n));
-    // The old version may be any.
-    (0..4).for_each(|_| record.number(0));
-    record
-}
-
 /// Puts a record there, whole and its owner's from the first moment; it names the inode of its own file.
 fn put_record(path: &Path, record: &forged::Record, owner: u32) {
     let hidden = dir();
@@ -128,8 +119,8 @@ fn nor_is_the_record_of_a_swap() {
     fs::write(at("talk/file"), "dear to us").unwrap();
     let stage = forged::name('d', 1);
     fs::create_dir(at(&stage)).unwrap();
-    let forged_record = record_swapping("talk", &stage);
-    let harmless = record_swapping("talk", &forged::name('d', 7));
+    let forged_record = forged::record_swapping("talk", &stage);
+    let harmless = forged::record_swapping("talk", &forged::name('d', 7));
     let record = at(&forged::for_target('r', "talk"));
     exchange_during_recoveries(home.path(), &record, &forged_record, &harmless);
     assert_eq!(fs::read_to_string(at("talk/file")).unwrap(), "dear to us");

@@ -76,3 +76,11 @@ pub(crate) fn checksum(data: &[u8]) -> u64 {
     let byte = |crc: u64, &byte: &u8| (0..8).fold(crc ^ u64::from(byte), |crc, _| step(crc));
     !data.iter().fold(u64::MAX, byte)
 }
+
+/// The record of a swap in steps that puts a directory in the place of another, whichever that may be.
+pub(crate) fn record_swapping(target: &str, stage: &str) -> Record {
+    let mut record = Record::new(b'd');
+    [target, stage, &name('o', 1), &name('d', 2)].into_iter().for_each(|n| record.name(n));
+    (0..4).for_each(|_| record.number(0));
+    record
+}
