@@ -12,7 +12,7 @@ use crate::dir::target::DirTarget;
 use crate::dir::version::LockedVersion;
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
-use crate::remnant::readers::is_read_inside;
+use crate::remnant::readers::lock_unless_read;
 use crate::remnant::remove_tree::remove_opened;
 use crate::remnant::trust::Removal;
 use crate::sys::{Dir, Lock};
@@ -44,8 +44,7 @@ impl Draft {
         for attempt in 0..2 {
             // A name that it can't be tied to is one that only a person will delete it from.
             let _ = trust.tie_to_name(&at, &old.dir);
-            let is_free = matches!(old.dir.try_lock(), Ok(Lock::Held));
-            if is_free && matches!(is_read_inside(&old.dir), Ok(false)) {
+            if matches!(lock_unless_read(&old.dir), Ok(Lock::Held)) {
                 let _ = remove_opened(parent, &at, &old.dir);
                 return;
             }
@@ -78,7 +77,7 @@ pub(crate) fn release(target: &DirTarget, root: &LockedVersion) -> io::Result<()
         _ => return Ok(()),
     }
     root.dir.unlock()?;
-    if root.dir.try_lock()? != Lock::Held || is_read_inside(&root.dir)? {
+    if lock_unless_read(&root.dir)? != Lock::Held {
         return Ok(());
     }
     let Some(name) = find(target, root)? else { return Ok(()) };

@@ -36,6 +36,7 @@ use crate::atomic::parent_sync::sync_parent;
 use crate::dir::record::{OldVersion, SwapRecord};
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
+use crate::remnant::readers::lock_unless_read;
 use crate::remnant::remove_tree::remove_opened;
 use crate::remnant::trust::{self, Trust};
 use crate::sys::{self, Dir, Fingerprint, LastingId, Lock};
@@ -201,7 +202,7 @@ fn put_away(dir: &Dir, record: &SwapRecord, action: SwapAction) -> io::Result<Op
         // It can't be renamed at all; some of it may be gone already.
         Err(e) if sys::crosses_devices(&e) => {
             let old = dir.open_child(&record.target)?;
-            if old.try_lock()? == Lock::Elsewhere {
+            if lock_unless_read(&old)? == Lock::Elsewhere {
                 return Ok(Some(Redone::InUse));
             }
             remove_opened(dir, &record.target, &old).map(|()| None)

@@ -15,6 +15,7 @@ use crate::dir::record::{OldVersion, SwapRecord};
 use crate::error::{Error, Result, TargetState};
 use crate::error_kind::ErrorKind;
 use crate::options::durability::Durability;
+use crate::remnant::readers::lock_unless_read;
 use crate::remnant::remove_tree::remove_tree;
 use crate::sys::{self, FsKind, LastingId, Lock};
 
@@ -77,7 +78,7 @@ impl Draft {
     /// Whoever reads what is about to be deleted would lose it.
     fn be_alone(&self) -> Result<()> {
         let Some(old) = &self.old else { return Ok(()) };
-        match old.dir.try_lock().map_err(|e| Error::io("lock", &self.target.path, e))? {
+        match lock_unless_read(&old.dir).map_err(|e| Error::io("lock", &self.target.path, e))? {
             Lock::Held => Ok(()),
             _ => Err(Error::new(ErrorKind::Locked, "replace the directory in use", &self.target.path)),
         }

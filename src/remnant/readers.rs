@@ -13,6 +13,17 @@ use crate::sys::{self, Dir, Kind, Lock};
 /// as long as one that Linux refuses (4096), and for so many bytes only one directory is held open.
 const FAR: usize = 2048;
 
+/// Locks a version that is to be deleted against readers. `Elsewhere`, and not locked, if somebody reads it or a part of it.
+pub(crate) fn lock_unless_read(tree: &Dir) -> io::Result<Lock> {
+    match tree.try_lock()? {
+        Lock::Held if is_read_inside(tree)? => {
+            tree.unlock()?;
+            Ok(Lock::Elsewhere)
+        }
+        tried => Ok(tried),
+    }
+}
+
 /// Is a directory inside `tree` locked? The top itself is the caller's affair.
 pub(crate) fn is_read_inside(tree: &Dir) -> io::Result<bool> {
     Ok(look_inside(tree)? == Readers::One)

@@ -57,6 +57,11 @@ fn a_directory_of_an_overlays_lower_layer_is_replaced() {
         assert_eq!(snapshot.read("metadata").unwrap(), b"old");
         assert_eq!(names(&mount), ["talk"]);
         drop(snapshot);
+        let part = DirSnapshot::open(target.join("files")).unwrap();
+        refused(update(&options, &target, "new"), ErrorKind::Locked);
+        assert_eq!(part.read("mine").unwrap(), b"mine");
+        assert_eq!(names(&mount), ["talk"]);
+        drop(part);
         for (carry, text) in [(Carry::HardLink, "1"), (Carry::Copy, "2"), (Carry::HardLink, "3")] {
             update(&options.clone().carry(carry), &target, text).unwrap();
             holds(&target, text);
@@ -115,6 +120,17 @@ fn what_is_restored_while_the_old_version_was_deleted_stays_and_the_rest_of_that
         let (mount, target) = (home.join("mnt"), home.join("mnt/talk"));
         leave_swap(&mount);
         fs::remove_file(target.join("metadata")).unwrap();
+        // Nobody may lose what he reads.
+        let part = DirSnapshot::open(target.join("files")).unwrap();
+        let recovery = recover(&mount).unwrap();
+        assert_eq!(
+            (recovery.in_use(), recovery.completed().len()),
+            (&[target.clone()][..], 0),
+            "{recovery:?}"
+        );
+        refused(AtomicDir::update(&target), ErrorKind::Locked);
+        assert_eq!(part.read("mine").unwrap(), b"mine");
+        drop(part);
         let recovery = recover(&mount).unwrap();
         assert_eq!(recovery.completed(), [target.clone()], "{recovery:?}");
         assert_eq!(names(&target), ["metadata"]);
