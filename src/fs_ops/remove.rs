@@ -1,5 +1,6 @@
 //! Removals that a power cut does not take back.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -58,6 +59,9 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<Committed> {
 /// Links inside are removed, not followed. As with [`std::fs::remove_dir_all`], a link at `path` is
 /// removed itself.
 ///
+/// If another directory takes the place of this one meanwhile, as the next version of an
+/// [`AtomicDir`](crate::AtomicDir), that one is removed.
+///
 /// A directory on a lower layer of an overlay can't be renamed. It is deleted where it is, and a crash
 /// in between leaves a part of it at `path`.
 ///
@@ -84,12 +88,12 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         Kind::Symlink if !place.only_dir => return remove_file(path),
         _ => return Err(Error::new(ErrorKind::NotADirectory, "remove", &place.path)),
     }
-    let tree = open_closed(&place.dir, &place.name).map_err(failed)?;
+    let mut tree = open_closed(&place.dir, &place.name).map_err(failed)?;
     if has_mount(&tree).map_err(failed)? {
         return Err(Error::mount_point(&place.path, None));
     }
     // Held while the tree waits under its new name, so that no recovery takes it for an orphan.
-    let is_locked = tree.try_lock().is_ok_and(|lock| lock == Lock::Held);
+    let mut is_locked = is_held(&tree);
     let aside = names::fresh(Role::Tree);
     let id = tree.stat().map_err(failed)?.id;
     let moved = rename_to_free(&place.dir, &place.name, &aside);
@@ -99,6 +103,13 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         (Outcome::Unknown, Err(e)) => return Err(failed(e).with_target(TargetState::Unknown)),
         (Outcome::NotDone, Err(e)) if sys::crosses_devices(&e) => return remove_in_place(&place),
         (Outcome::NotDone, Err(e)) => return Err(place.refused("remove", e)),
+    }
+    if !matches!(place.dir.leads_to(&aside, id), Ok(true)) {
+        if is_locked {
+            let _ = tree.unlock();
+        }
+        tree = open_moved(&place, &aside)?;
+        is_locked = is_held(&tree);
     }
     let committed = place.sync_parent()?;
     // For whoever has to delete it if this process can't, and not before a power cut can't bring it back to its own name. A tree
@@ -110,6 +121,30 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         let _ = tree.unlock();
     }
     Ok(committed)
+}
+
+fn is_held(tree: &Dir) -> bool {
+    tree.try_lock().is_ok_and(|lock| lock == Lock::Held)
+}
+
+/// Another directory had the name by the time it was renamed: the next version of it, mostly. That one is to go then, if
+/// it may; if not, it gets its name back.
+fn open_moved(place: &Place, aside: &OsStr) -> Result<Dir> {
+    let failed = |e| Error::io("remove", &place.path, e);
+    let error = match place.dir.stat_at(aside) {
+        Err(e) => failed(e),
+        Ok(found) if found.kind != Kind::Dir => Error::new(ErrorKind::NotADirectory, "remove", &place.path),
+        Ok(_) => {
+            let opened = open_closed(&place.dir, aside);
+            match opened.and_then(|tree| has_mount(&tree).map(|has_mount| (tree, has_mount))) {
+                Ok((tree, false)) => return Ok(tree),
+                Ok((_, true)) => Error::mount_point(&place.path, None),
+                Err(e) => failed(e),
+            }
+        }
+    };
+    let is_back = rename_to_free(&place.dir, aside, &place.name).is_ok();
+    Err(error.with_target(if is_back { TargetState::Unchanged } else { TargetState::Unknown }))
 }
 
 /// For a directory that can't be renamed: a lower layer of an overlay.
