@@ -11,6 +11,7 @@ use crate::error_kind::ErrorKind;
 use crate::fs_ops::Place;
 use crate::names::{self, Role};
 use crate::options::durability::Committed;
+use crate::remnant::below::{Entry, list, visit_dirs};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::remove_tree::{open_closed, remove_opened, remove_tree};
 use crate::sys::{self, Dir, Kind, Lock};
@@ -79,7 +80,8 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<Committed> {
 ///
 /// [`NotFound`](ErrorKind::NotFound); [`NotADirectory`](ErrorKind::NotADirectory) for a file;
 /// [`Busy`](ErrorKind::Busy) if something is mounted on the directory or inside it: nothing has been
-/// touched then. Once the name is gone, a failure is an error with [`TargetState::Replaced`].
+/// touched then. (Before Linux 5.8, and without `/proc`, what is mounted from the same file system isn't seen.) Once the
+/// name is gone, a failure is an error with [`TargetState::Replaced`].
 pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
     let place = Place::open(path.as_ref())?;
     let failed = |e| Error::io("remove", &place.path, e);
@@ -89,7 +91,7 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> Result<Committed> {
         _ => return Err(Error::new(ErrorKind::NotADirectory, "remove", &place.path)),
     }
     let mut tree = open_closed(&place.dir, &place.name).map_err(failed)?;
-    if has_mount(&tree).map_err(failed)? {
+    if has_mount(&place.dir, &tree).map_err(failed)? {
         return Err(Error::mount_point(&place.path, None));
     }
     // Held while the tree waits under its new name, so that no recovery takes it for an orphan.
@@ -136,7 +138,7 @@ fn open_moved(place: &Place, aside: &OsStr) -> Result<Dir> {
         Ok(found) if found.kind != Kind::Dir => Error::new(ErrorKind::NotADirectory, "remove", &place.path),
         Ok(_) => {
             let opened = open_closed(&place.dir, aside);
-            match opened.and_then(|tree| has_mount(&tree).map(|has_mount| (tree, has_mount))) {
+            match opened.and_then(|tree| has_mount(&place.dir, &tree).map(|has_mount| (tree, has_mount))) {
                 Ok((tree, false)) => return Ok(tree),
                 Ok((_, true)) => Error::mount_point(&place.path, None),
                 Err(e) => failed(e),
@@ -156,22 +158,21 @@ fn remove_in_place(place: &Place) -> Result<Committed> {
 
 /// Is something mounted on this directory, or on anything in it? A rename would carry the mount along,
 /// and the deletion would end in the middle.
-fn has_mount(top: &Dir) -> io::Result<bool> {
-    if top.stat()?.mount_root {
+fn has_mount(parent: &Dir, top: &Dir) -> io::Result<bool> {
+    if top.is_mounted_in(&top.stat()?, parent)? {
         return Ok(true);
     }
-    let mut pending = vec![std::path::PathBuf::new()];
-    while let Some(rel) = pending.pop() {
-        // What can't be looked into is found out when it is deleted; what is gone has no mount.
-        let Ok(dir) = top.open_beneath(&rel) else { continue };
-        for entry in dir.entries()? {
-            let (name, _) = entry?;
-            match dir.stat_at(&name) {
-                Ok(found) if found.mount_root => return Ok(true),
-                Ok(found) if found.kind == Kind::Dir => pending.push(rel.join(name)),
-                _ => {}
+    let is_on_any = |dir: &Dir, entries: &[Entry]| {
+        for (name, _) in entries {
+            match dir.is_mount_point(name) {
+                // What may not be looked at is found out when it is deleted.
+                Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) => {}
+                Ok(false) => {}
+                Ok(true) => return Ok(Some(())),
+                Err(e) => return Err(e),
             }
         }
-    }
-    Ok(false)
+        Ok(None)
+    };
+    Ok(is_on_any(top, &list(top)?)?.is_some() || visit_dirs(top, &is_on_any)?.is_some())
 }

@@ -41,6 +41,7 @@
 //!
 //! [`needs_tie`]: trust::Trust::needs_tie
 
+pub(crate) mod below;
 pub(crate) mod orphan;
 pub(crate) mod readers;
 pub(crate) mod remove_tree;

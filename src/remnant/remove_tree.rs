@@ -24,20 +24,20 @@ pub(crate) fn remove_opened(parent: &Dir, name: &OsStr, top: &Dir) -> io::Result
     if !parent.leads_to(name, top.stat()?.id)? {
         return Ok(());
     }
-    empty_whole(top, None)?;
+    empty_whole(parent, top, None)?;
     gone(parent.rmdir(name))
 }
 
 /// Deletes all but one of the files in a directory that is open and still has its name.
 pub(crate) fn empty_but(parent: &Dir, name: &OsStr, top: &Dir, kept: &OsStr) -> io::Result<()> {
     match parent.leads_to(name, top.stat()?.id)? {
-        true => empty_whole(top, Some(kept)),
+        true => empty_whole(parent, top, Some(kept)),
         false => Ok(()),
     }
 }
 
-fn empty_whole(top: &Dir, kept: Option<&OsStr>) -> io::Result<()> {
-    make_writable(top)?;
+fn empty_whole(parent: &Dir, top: &Dir, kept: Option<&OsStr>) -> io::Result<()> {
+    make_writable(parent, top)?;
     // Each pass may move deep directories up to the top, for the next one.
     while empty(top, top, 0, kept)? {}
     Ok(())
@@ -69,13 +69,13 @@ fn empty(dir: &Dir, top: &Dir, depth: usize, kept: Option<&OsStr>) -> io::Result
             opened => opened?,
         };
         // Also before it is moved: a directory that gets another parent is changed itself.
-        make_writable(&child)?;
+        make_writable(dir, &child)?;
         if depth == DEPTH {
             match dir.rename_into(&name, top, &names::fresh(Role::StagingDir)) {
                 // A directory of an overlay's lower layer can't be moved, nor one out of its subvolume or project. Then
                 // more are held open.
                 Err(e) if crosses_devices(&e) => {
-                    empty_whole(&child, None)?;
+                    empty_whole(dir, &child, None)?;
                     gone(dir.rmdir(&name))?;
                 }
                 renamed => {
@@ -105,9 +105,9 @@ pub(crate) fn open_closed(parent: &Dir, name: &OsStr) -> io::Result<Dir> {
 }
 
 /// Makes sure that its owner may change it.
-fn make_writable(dir: &Dir) -> io::Result<()> {
+fn make_writable(parent: &Dir, dir: &Dir) -> io::Result<()> {
     let stat = dir.stat()?;
-    if stat.mount_root {
+    if dir.is_mounted_in(&stat, parent)? {
         // What is in it belongs elsewhere.
         return Err(io::ErrorKind::ResourceBusy.into());
     }

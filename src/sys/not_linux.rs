@@ -49,6 +49,18 @@ impl Dir {
         self.stat_at(name)
     }
 
+    /// Is this directory, which was opened in `parent` and that `stat` is of, the top of something that is mounted there?
+    pub(crate) fn is_mounted_in(&self, stat: &Stat, parent: &Dir) -> io::Result<bool> {
+        Ok(!stat.tells_mount_root && stat.id.dev != parent.stat()?.id.dev)
+    }
+
+    /// Is something mounted on a name? On one of a file, its removal tells.
+    pub(crate) fn is_mount_point(&self, name: &OsStr) -> io::Result<bool> {
+        let found = self.stat_at(name)?;
+        let may_be = found.kind == super::Kind::Dir && !found.tells_mount_root;
+        Ok(may_be && found.id.dev != self.stat()?.id.dev)
+    }
+
     /// Nothing of the kind is known there.
     #[cfg(unix)]
     pub(crate) fn nature(&self) -> io::Result<super::DirNature> {

@@ -65,8 +65,10 @@ pub(crate) struct Stat {
     /// A mount, by an id that is never reused while the system runs; none where the kernel is
     /// older than 6.8.
     pub(crate) mount: Option<u64>,
-    /// Something is mounted on this very name.
+    /// Something is mounted on this very name, as far as the system says so.
     pub(crate) mount_root: bool,
+    /// Whether the system would say so: Linux does from 5.8 on.
+    pub(crate) tells_mount_root: bool,
     /// The file can't be changed by anybody, or only appended to.
     pub(crate) is_immutable_or_append_only: bool,
     /// The file is encrypted on the disk, by itself (EFS of Windows) or because its directory was (fscrypt).

@@ -5,6 +5,7 @@ mod file_system;
 mod inode_flags;
 mod journaling;
 mod mount_cache;
+mod mounted;
 mod owner;
 mod stat;
 mod unnamed;

@@ -49,6 +49,7 @@ fn from_statx(found: &fs::Statx) -> Stat {
         gid: found.stx_gid,
         mount: unique.then_some(found.stx_mnt_id),
         mount_root: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        tells_mount_root: found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT),
         is_encrypted: found.stx_attributes.contains(StatxAttributes::ENCRYPTED),
         is_immutable_or_append_only: found
             .stx_attributes

@@ -27,6 +27,7 @@ pub(in crate::sys) fn from_stat(found: &fs::Stat) -> Stat {
         mount: None,
         // A rename tells, by EBUSY.
         mount_root: false,
+        tells_mount_root: false,
         is_immutable_or_append_only: is_immutable_or_append_only(found),
         is_encrypted: false,
     }

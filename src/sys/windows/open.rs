@@ -142,6 +142,8 @@ pub(super) fn stat(handle: &File) -> io::Result<Stat> {
         gid: OWNER,
         mount: None,
         mount_root: false,
+        // What is mounted in a directory stands there as a kind of link.
+        tells_mount_root: true,
         is_immutable_or_append_only: false,
         is_encrypted: has(ATTRIBUTE_ENCRYPTED),
     })

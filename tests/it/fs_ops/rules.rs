@@ -231,6 +231,76 @@ fn a_mount_inside_is_busy_and_nothing_is_touched() {
     });
 }
 
+/// Before Linux 5.8, and where a sandbox knows no `statx`, nothing says of a name that something is mounted on it.
+#[test]
+fn a_mount_that_the_system_does_not_tell_is_busy_and_nothing_is_touched() {
+    let script = "cd $DIR; mkdir -p one/deep/mount two three/mount remnants/tree/mount elsewhere
+        for file in one/file two/bound elsewhere/file; do echo stays >$file; done
+        mount --bind elsewhere one/deep/mount; mount --bind /etc/hostname two/bound
+        mount -t tmpfs tmpfs three/mount; echo stays >three/mount/file; mount --bind elsewhere remnants/tree/mount
+        exec strace -f -o /dev/null -e inject=statx:error=ENOSYS -- \"$0\" \"$@\"";
+    let test = this_test!();
+    if crate::support::job(&test).is_none() && !crate::support::strace::works() {
+        return;
+    }
+    in_private_mounts(&test, script, |home| {
+        let at = |name: &str| home.join(name);
+        for path in ["one", "one/deep/mount", "two", "three", "three/mount"] {
+            refused(remove_dir_all(at(path)), ErrorKind::Busy);
+        }
+        for file in ["one/file", "one/deep/mount/file", "three/mount/file"] {
+            assert_eq!(fs::read_to_string(at(file)).unwrap(), "stays\n", "{file}");
+        }
+        // A recovery deletes a tree that waits for that, but nothing that is mounted in it.
+        let remnant = at("remnants").join(crate::support::forged::name('d', 1));
+        fs::rename(at("remnants/tree"), &remnant).unwrap();
+        let recovery = durafile::recover(at("remnants")).unwrap();
+        assert_eq!(recovery.unreadable(), [remnant.clone()], "{recovery:?}");
+        assert_eq!(fs::read_to_string(remnant.join("mount/file")).unwrap(), "stays\n");
+        // Where nothing is mounted, all goes.
+        fs::create_dir_all(at("four/deep")).unwrap();
+        fs::write(at("four/deep/file"), "").unwrap();
+        let _ = remove_dir_all(at("four")).unwrap();
+        assert!(!at("four").exists());
+    });
+}
+
+/// A tree that can't be looked through might have a mount in it.
+#[test]
+fn a_tree_that_can_t_be_looked_through_for_mounts_stays_whole() {
+    crate::support::in_child(&this_test!(), "", |home| {
+        let tree = home.join("tree");
+        fs::create_dir_all(tree.join("deep")).unwrap();
+        fs::write(tree.join("file"), "stays").unwrap();
+        let next = std::os::fd::AsRawFd::as_raw_fd(&std::fs::File::open(home).unwrap());
+        // One for the directory of the tree and one for the tree itself; and one that a listing takes.
+        for more in 2..4 {
+            crate::support::limit_open_files(next as u64 + more);
+            let refused = remove_dir_all(&tree).unwrap_err();
+            crate::support::limit_open_files(1000);
+            assert_eq!(refused.target(), durafile::TargetState::Unchanged, "{more}: {refused}");
+            assert!(refused.is_transient(), "{more}: {refused}");
+            assert_eq!(names(&tree), ["deep", "file"], "{more}");
+        }
+        let _ = remove_dir_all(&tree).unwrap();
+    });
+}
+
+/// No path reaches to the end of it.
+#[test]
+fn a_tree_deeper_than_any_path_is_removed() {
+    let home = dir();
+    let name = "d".repeat(250);
+    let mut deep = fs_err::File::open(home.path()).unwrap().into_parts().0;
+    for name in std::iter::once("tree").chain(std::iter::repeat_n(name.as_str(), 40)) {
+        use rustix::fs::{Mode, OFlags, mkdirat, openat};
+        mkdirat(&deep, name, Mode::RWXU).unwrap();
+        deep = openat(&deep, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap().into();
+    }
+    let _ = remove_dir_all(home.path().join("tree")).unwrap();
+    assert!(names(&home).is_empty());
+}
+
 #[test]
 fn files_links_and_whole_trees_are_synced() {
     let home = dir();
