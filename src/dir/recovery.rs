@@ -18,7 +18,7 @@ use crate::error_kind::ErrorKind;
 use crate::journal::encoding::Unusable;
 use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
-use crate::remnant::report::RecoveryReport;
+use crate::remnant::report::{RecoveryReport, RemnantState};
 use crate::remnant::trust::{self, Level, Trust, is_contradiction};
 use crate::set::writer_lock::{RecoveryLock, WriterLock};
 use crate::sys::{self, Dir};
@@ -149,7 +149,7 @@ pub(crate) fn recover_pending(target: &DirTarget) -> Result<()> {
         SwapAction::Quarantine => corrupt(),
         SwapAction::Distrust => untrusted(),
         action => match redo(dir, &trust, &record, action).map_err(fail)? {
-            Redone::Done => Ok(()),
+            Redone::Done(_) => Ok(()),
             Redone::InUse => refuse(ErrorKind::Locked),
             Redone::Contradicted => corrupt(),
         },
@@ -232,18 +232,23 @@ impl SwapRecovery<'_> {
     fn recover_read(&mut self, name: &OsStr, record: &SwapRecord, is_copy: bool) -> io::Result<()> {
         let mut action = analyse(self.dir, self.trust, record, is_copy)?;
         let is_idle = self.policy.dry_run || matches!(action, SwapAction::Quarantine | SwapAction::Distrust);
-        let redone = if is_idle { Ok(Redone::Done) } else { redo(self.dir, self.trust, record, action) };
-        let is_in_use = match redone {
-            Ok(Redone::Contradicted) => {
-                action = SwapAction::Quarantine;
-                false
-            }
-            Err(e) if is_contradiction(&e) || self.policy.gives_up(&e) => {
-                action = SwapAction::Quarantine;
-                false
-            }
-            redone => redone? == Redone::InUse,
+        let redone = if is_idle {
+            Ok(Redone::Done(RemnantState::Ignored))
+        } else {
+            redo(self.dir, self.trust, record, action)
         };
+        let (mut is_in_use, mut left) = (false, RemnantState::Ignored);
+        match redone {
+            Ok(Redone::Done(state)) => left = state,
+            Ok(Redone::InUse) => is_in_use = true,
+            Ok(Redone::Contradicted) => action = SwapAction::Quarantine,
+            Err(e) if is_contradiction(&e) || self.policy.gives_up(&e) => action = SwapAction::Quarantine,
+            Err(e) => return Err(e),
+        }
+        // That it was removed belongs to what is reported of the target.
+        if left != RemnantState::Removed {
+            self.report.add(left, &record.spent);
+        }
         let target = PathBuf::from(&record.target);
         match action {
             _ if is_in_use => self.report.in_use.push(target),

@@ -38,8 +38,9 @@ use crate::names::{self, Role};
 use crate::remnant::orphan::RemnantPolicy;
 use crate::remnant::readers::lock_unless_read;
 use crate::remnant::remove_tree::remove_opened;
+use crate::remnant::report::RemnantState;
 use crate::remnant::trust::{self, Trust};
-use crate::sys::{self, Dir, Fingerprint, LastingId, Lock};
+use crate::sys::{self, Dir, Fingerprint, Lock};
 
 /// The action on the record of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +56,10 @@ pub(crate) enum SwapAction {
 }
 
 /// What became of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Redone {
-    Done,
+    /// Also what became of the old version, if it was renamed away.
+    Done(RemnantState),
     /// Nothing was done: the old version would have to be deleted while somebody reads it.
     InUse,
     /// Nothing was done: what stands at the target is not the old version.
@@ -119,8 +121,11 @@ impl Found {
                 }
                 OldVersion::Renamed(old) if found.ino == old.ino => At::Version,
                 OldVersion::Renamed(_) => At::Other,
-                OldVersion::Deleted(old) if !is_copy && is_it(dir, &record.target, old)? => At::Version,
-                OldVersion::Deleted(_) => At::Perhaps,
+                OldVersion::Deleted(_) if is_copy => At::Perhaps,
+                OldVersion::Deleted(_) => {
+                    let is_old = dir.open_child(&record.target).and_then(|found| is_old(&found, record));
+                    if is_old.unwrap_or(false) { At::Version } else { At::Perhaps }
+                }
             },
         };
         let (stage, kept, spent) = (version(&record.stage)?, version(&record.kept)?, version(&record.spent)?);
@@ -149,12 +154,13 @@ impl Found {
     }
 }
 
-/// Does the name lead to this very directory?
-fn is_it(dir: &Dir, name: &OsStr, old: LastingId) -> io::Result<bool> {
-    match dir.open_child(name).and_then(|found| sys::lasting_id(&found.as_inode()?)) {
-        Err(e) if sys::is_gone(&e) || sys::is_forbidden(&e) => Ok(false),
-        found => Ok(found?.is_same(old)),
-    }
+/// Has this directory the inode that the record tells?
+fn is_old(found: &Dir, record: &SwapRecord) -> io::Result<bool> {
+    let id = sys::lasting_id(&found.as_inode()?)?;
+    Ok(match record.old {
+        OldVersion::Renamed(old) => id.ino == old.ino,
+        OldVersion::Deleted(old) => id.is_same(old),
+    })
 }
 
 fn there(dir: &Dir, name: &OsStr) -> io::Result<Option<Fingerprint>> {
@@ -189,8 +195,7 @@ pub(crate) fn redo(
         }
         _ => {}
     }
-    finish(dir, trust, record)?;
-    Ok(Redone::Done)
+    finish(dir, trust, record).map(Redone::Done)
 }
 
 /// The old version leaves the target's name; else why it stays.
@@ -214,16 +219,21 @@ fn put_away(dir: &Dir, record: &SwapRecord, action: SwapAction) -> io::Result<Op
     }
 }
 
-/// The target is what it should be: the old version can go, and the record.
-fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<()> {
+/// The target is what it should be: the old version can go, and the record. Returns what became of the old version.
+fn finish(dir: &Dir, trust: &Trust<'_>, record: &SwapRecord) -> io::Result<RemnantState> {
     if dir.stat_at(&record.kept).is_ok() {
         dir.rename(&record.kept, &record.spent)?;
     }
     sync_parent(dir)?;
+    // Where others can create names it goes only if it is tied to its own: to what the record tells, and before that goes.
+    let _ = dir.open_child(&record.spent).and_then(|spent| match is_old(&spent, record)? {
+        true => trust.tie_to_name(&record.spent, &spent),
+        false => Ok(()),
+    });
     dir.unlink(&SwapRecord::name_for(&record.target))?;
     // Whoever carries out a record has the lock of its target, so that this is no writer's.
     let policy = RemnantPolicy { knows_no_writer: true, ..RemnantPolicy::default() };
-    policy.remove_tree(trust, &record.spent).map(|_| ())
+    policy.remove_tree(trust, &record.spent)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! it is swapped where directories can't be exchanged, and how long readers keep theirs.
 
 #[cfg(feature = "crash_testing")]
-mod meanwhile;
+pub(crate) mod meanwhile;
 pub(crate) mod model;
 mod nature;
 mod overlay;

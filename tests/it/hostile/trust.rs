@@ -458,3 +458,38 @@ fn an_atomic_dir_that_is_killed_while_it_syncs_leaves_nothing_in_a_shared_direct
         assert_eq!(names(&tree).len(), 1 + usize::from(case == "exposed"), "{:?}", names(&tree));
     }
 }
+
+/// The swap was killed between its two renames, so that nobody has tied the old version to the name that it goes from.
+#[cfg(feature = "crash_testing")]
+#[test]
+fn the_old_version_that_a_record_tells_goes_with_it_where_others_can_create_names() {
+    let test = this_test!();
+    for nth in [2, 3] {
+        let Some(home) = crate::dir::meanwhile::swap_killed_at(&test, "EINVAL", ("renameat", nth)) else {
+            return;
+        };
+        chmod(home.path(), 0o777);
+        let recovery = recover(home.path()).unwrap();
+        assert_eq!(recovery.completed(), [home.path().join("talk")], "{nth}: {recovery:?}");
+        assert!(recovery.untrusted().is_empty(), "{nth}: {recovery:?}");
+        assert_eq!(names(home.path()), ["talk"], "{nth}");
+        assert!(recover(home.path()).unwrap().is_clean(), "{nth}");
+    }
+}
+
+/// A stranger has put a directory of ours at the name from which the old version is deleted.
+#[cfg(feature = "crash_testing")]
+#[test]
+fn what_a_stranger_puts_in_the_place_of_the_old_version_is_reported_at_once() {
+    let test = this_test!();
+    let Some(home) = crate::dir::meanwhile::swap_killed_at(&test, "EINVAL", ("renameat", 3)) else { return };
+    chmod(home.path(), 0o777);
+    let kept = crate::transaction::record::remnant(home.path(), "o");
+    fs::rename(&kept, home.path().join("old")).unwrap();
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("file"), "dear to us").unwrap();
+    let recovery = recover(home.path()).unwrap();
+    assert_eq!(recovery.untrusted().len(), 1, "{recovery:?}");
+    assert_eq!(fs::read_to_string(recovery.untrusted()[0].join("file")).unwrap(), "dear to us");
+    assert_eq!(recover(home.path()).unwrap().untrusted(), recovery.untrusted());
+}
