@@ -238,7 +238,7 @@ fn a_record_of_a_swap_that_is_not_believed_is_named_where_it_is() {
     fs::create_dir(&talk).unwrap();
     std::os::unix::fs::symlink(&talk, &link).unwrap();
     let record = elsewhere.path().join(forged::for_target('r', "talk"));
-    put_record(&record, &record_swapping("talk", &forged::name('d', 1)), effective_uid());
+    put_record(&record, &forged::record_swapping("talk", &forged::name('d', 1)), effective_uid());
     chmod(&record, 0o620);
     for target in [&talk, &link] {
         let refused = AtomicDir::update(target).unwrap_err();
