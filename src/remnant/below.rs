@@ -15,10 +15,10 @@ pub(crate) type Entry = (OsString, Option<Kind>);
 
 /// Looks at every directory inside `top`, which isn't looked at itself, until a look gives something. What is gone, or
 /// may not be opened, is left out.
-pub(crate) fn visit_dirs<T>(
-    top: &Dir,
-    look: &dyn Fn(&Dir, &[Entry]) -> io::Result<Option<T>>,
-) -> io::Result<Option<T>> {
+pub(crate) fn visit_dirs<T, L>(top: &Dir, look: &L) -> io::Result<Option<T>>
+where
+    L: Fn(&Dir, &[Entry]) -> io::Result<Option<T>>,
+{
     // Paths wait for their turn instead of open directories, of which a wide tree would take too many.
     let mut pending = folders(&list(top)?, Path::new(""));
     while let Some(path) = pending.pop() {
