@@ -132,7 +132,7 @@ fn what_is_restored_while_the_old_version_was_deleted_stays_and_the_rest_of_that
         assert_eq!(part.read("mine").unwrap(), b"mine");
         drop(part);
         let recovery = recover(&mount).unwrap();
-        assert_eq!(recovery.completed(), [target.clone()], "{recovery:?}");
+        assert_eq!(recovery.completed(), std::slice::from_ref(&target), "{recovery:?}");
         assert_eq!(names(&target), ["metadata"]);
         assert!(recover(&mount).unwrap().is_clean());
     });

@@ -93,8 +93,10 @@ fn a_recovery_takes_no_lock_from_another_recovery() {
     let Some(home) = half_applied(&test) else { return };
     let fault = "inject=unlinkat:delay_enter=15000000:when=1";
     let mut child = strace::faulty(&[fault], &test, home.path(), "recover").spawn().unwrap();
+    // It takes its own lock first, and then that of the writers.
     let lock = home.path().join(forged::for_target('l', "/recovery"));
-    while !lock.exists() {
+    let writers = home.path().join(forged::for_target('l', ""));
+    while !lock.exists() || !writers.exists() {
         assert!(child.try_wait().unwrap().is_none(), "it was not seen");
         std::thread::sleep(Duration::from_millis(1));
     }
