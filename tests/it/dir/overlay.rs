@@ -103,7 +103,7 @@ fn leave_swap(mount: &Path) {
     let stage = forged::name('d', 1);
     fs::create_dir(mount.join(&stage)).unwrap();
     fs::write(mount.join(&stage).join("metadata"), "new").unwrap();
-    let mut record = forged::record_swapping("talk", &stage).0;
+    let mut record = forged::record_swapping("talk", &stage, None).0;
     let path = mount.join(forged::for_target('r', "talk"));
     fs::write(&path, "").unwrap();
     forged::seal(&mut record, std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()));

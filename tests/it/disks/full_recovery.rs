@@ -110,12 +110,10 @@ fn changed(tree: &mut Tree) {
 
 /// A swap by renames, as far as it has come.
 fn swap(dir: &Path, steps: &[&str]) {
-    let [new, old, spent] = [('d', 1), ('o', 2), ('d', 3)].map(|(letter, bits)| forged::name(letter, bits));
+    let [new, old] = [('d', 1), ('o', 1)].map(|(letter, bits)| forged::name(letter, bits));
     private_dir(&dir.join(&new));
     drop(put(&dir.join(&new).join("kept"), &NEW));
-    let mut record = Record::new(b'd');
-    ["folder", &new, &old, &spent].into_iter().for_each(|name| record.name(name));
-    (0..4).for_each(|_| record.number(0));
+    let record = forged::record_swapping("folder", &new, Some(&dir.join("folder")));
     put_record(&dir.join(forged::for_target('r', "folder")), record);
     if steps.contains(&"away") {
         fs::rename(dir.join("folder"), dir.join(&old)).unwrap();

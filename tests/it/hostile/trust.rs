@@ -119,8 +119,8 @@ fn nor_is_the_record_of_a_swap() {
     fs::write(at("talk/file"), "dear to us").unwrap();
     let stage = forged::name('d', 1);
     fs::create_dir(at(&stage)).unwrap();
-    let forged_record = forged::record_swapping("talk", &stage);
-    let harmless = forged::record_swapping("talk", &forged::name('d', 7));
+    let forged_record = forged::record_swapping("talk", &stage, Some(&at("talk")));
+    let harmless = forged::record_swapping("talk", &forged::name('d', 7), Some(&at("talk")));
     let record = at(&forged::for_target('r', "talk"));
     exchange_during_recoveries(home.path(), &record, &forged_record, &harmless);
     assert_eq!(fs::read_to_string(at("talk/file")).unwrap(), "dear to us");
@@ -238,7 +238,7 @@ fn a_record_of_a_swap_that_is_not_believed_is_named_where_it_is() {
     fs::create_dir(&talk).unwrap();
     std::os::unix::fs::symlink(&talk, &link).unwrap();
     let record = elsewhere.path().join(forged::for_target('r', "talk"));
-    put_record(&record, &forged::record_swapping("talk", &forged::name('d', 1)), effective_uid());
+    put_record(&record, &forged::record_swapping("talk", &forged::name('d', 1), None), effective_uid());
     chmod(&record, 0o620);
     for target in [&talk, &link] {
         let refused = AtomicDir::update(target).unwrap_err();

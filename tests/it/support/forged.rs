@@ -77,10 +77,17 @@ pub(crate) fn checksum(data: &[u8]) -> u64 {
     !data.iter().fold(u64::MAX, byte)
 }
 
-/// The record of a swap in steps that puts a directory in the place of another, whichever that may be.
-pub(crate) fn record_swapping(target: &str, stage: &str) -> Record {
+/// The record of a swap in steps that puts a directory in the place of `old`; or of one that can't be renamed, whichever
+/// that may be.
+#[cfg(unix)]
+pub(crate) fn record_swapping(target: &str, stage: &str, old: Option<&std::path::Path>) -> Record {
+    use std::os::unix::fs::MetadataExt;
     let mut record = Record::new(b'd');
     [target, stage, &name('o', 1), &name('d', 2)].into_iter().for_each(|n| record.name(n));
-    (0..4).for_each(|_| record.number(0));
+    let was = old.map_or([0; 4], |old| {
+        let found = std::fs::metadata(old).unwrap();
+        [1, found.ino(), found.mtime() as u64, found.mtime_nsec() as u64]
+    });
+    was.into_iter().for_each(|number| record.number(number));
     record
 }
