@@ -73,6 +73,14 @@ fn what_is_saved_while_a_recovery_reads_the_staged_content_stays() {
     assert!(durafile::recover(home.path()).unwrap().is_clean());
 }
 
+/// Whether any process has the lock of this file. Asking for it would be in the way of others.
+fn somebody_locks(path: &Path) -> bool {
+    let Ok(found) = std::fs::metadata(path) else { return false };
+    let inode = format!(":{}", std::os::unix::fs::MetadataExt::ino(&found));
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    locks.lines().any(|lock| lock.contains("FLOCK") && lock.split(' ').any(|word| word.ends_with(&inode)))
+}
+
 /// Whether any process has a file open there.
 fn somebody_reads_in(dir: &Path) -> bool {
     let dir = dir.canonicalize().unwrap();
@@ -93,10 +101,10 @@ fn a_recovery_takes_no_lock_from_another_recovery() {
     let Some(home) = half_applied(&test) else { return };
     let fault = "inject=unlinkat:delay_enter=15000000:when=1";
     let mut child = strace::faulty(&[fault], &test, home.path(), "recover").spawn().unwrap();
-    // It takes its own lock first, and then that of the writers.
+    // It takes its own lock first, and then that of the writers, whose file the dead one has left.
     let lock = home.path().join(forged::for_target('l', "/recovery"));
     let writers = home.path().join(forged::for_target('l', ""));
-    while !lock.exists() || !writers.exists() {
+    while !lock.exists() || !somebody_locks(&writers) {
         assert!(child.try_wait().unwrap().is_none(), "it was not seen");
         std::thread::sleep(Duration::from_millis(1));
     }
