@@ -20,9 +20,12 @@ pub(crate) fn open_or_create(path: &Path) -> io::Result<Dir> {
     }
 }
 
-/// Creates a directory below an open one, with what is missing in between.
-pub(crate) fn create(below: &Dir, path: &Path) -> io::Result<Dir> {
-    make_below(below.open_at(Path::new(""))?, path)
+/// Opens a directory from an open one; with `create`, what is missing in between is created first.
+pub(crate) fn open_at(start: &Dir, path: &Path, create: bool) -> io::Result<Dir> {
+    match start.open_at(path) {
+        Err(e) if create && sys::is_not_found(&e) => make_below(start.open_at(Path::new(""))?, path),
+        opened => opened,
+    }
 }
 
 fn make_below(start: Dir, path: &Path) -> io::Result<Dir> {

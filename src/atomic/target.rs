@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use crate::atomic::create_parents;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::names::refuse_ours;
@@ -12,6 +13,7 @@ use crate::options::{HardLinks, InPlace, Symlinks, WriteOptions};
 use crate::sys::{self, Dir, File, FsKind, Kind, Stat, TargetMeta};
 
 const SAVE: &str = "save to";
+const FOLLOW: &str = "follow the link";
 
 /// As many links as the kernel follows.
 pub(crate) const MAX_LINKS: usize = 40;
@@ -140,32 +142,28 @@ impl Target {
             }
             self.follow_one(options)?;
         }
-        let refused = Error::new(ErrorKind::InvalidPath, "follow the link", &self.path);
+        let refused = Error::new(ErrorKind::InvalidPath, FOLLOW, &self.path);
         Err(refused.because("the links lead round in a circle"))
     }
 
     /// One step along a link, which the kernel would take too.
     fn follow_one(&mut self, options: &WriteOptions) -> Result<()> {
-        if let Some(link) = &self.existing {
-            refuse_planted_link(&self.dir, &link.stat, &self.path)?;
-        }
-        let fail = |e| Error::io("follow the link", &self.path, e);
-        let text = self.dir.read_link(&self.name).map_err(fail)?;
+        let Some(link) = &self.existing else { return Ok(()) };
+        let text = read_link(&self.dir, &self.name, &link.stat, &self.path)?;
         let Ok((parent, name)) = split(&text) else {
             // Such a link can only mean a directory, if anything.
             return Err(match self.dir.stat_through(&self.name) {
                 Ok(_) => Error::new(ErrorKind::IsADirectory, "replace", &self.path),
-                Err(_) => Error::new(ErrorKind::InvalidPath, "follow the link", &self.path),
+                Err(_) => Error::new(ErrorKind::InvalidPath, FOLLOW, &self.path),
             });
         };
         let name = name.to_owned();
-        let dir = match self.dir.open_at(parent) {
-            Err(e) if options.create_parents && sys::is_not_found(&e) => {
-                refuse_ours(SAVE, &self.path, [&*name])?;
-                crate::atomic::create_parents::create(&self.dir, parent).map_err(fail)?
-            }
-            opened => opened.map_err(fail)?,
-        };
+        if options.create_parents {
+            // Before anything is created for it.
+            refuse_ours(SAVE, &self.path, [&*name])?;
+        }
+        let dir = create_parents::open_at(&self.dir, parent, options.create_parents)
+            .map_err(|e| Error::io(FOLLOW, &self.path, e))?;
         self.followed = true;
         let came_from = std::mem::replace(&mut self.dir, Arc::new(dir));
         let came_by = std::mem::replace(&mut self.name, name);
@@ -256,9 +254,15 @@ pub(crate) fn refuse_hard_links(
     Ok(())
 }
 
+/// Where a link leads, in its own words. Whoever goes there takes one step, which the kernel would take, too.
+pub(crate) fn read_link(dir: &Dir, name: &OsStr, link: &Stat, path: &Path) -> Result<PathBuf> {
+    refuse_planted_link(dir, link, path)?;
+    dir.read_link(name).map_err(|e| Error::io(FOLLOW, path, e))
+}
+
 /// In a directory like `/tmp`, a link of somebody else's may lead anywhere. The kernel's own
 /// rule (`fs.protected_symlinks`), which can be off.
-pub(crate) fn refuse_planted_link(dir: &Dir, link: &Stat, path: &Path) -> Result<()> {
+fn refuse_planted_link(dir: &Dir, link: &Stat, path: &Path) -> Result<()> {
     const STICKY_AND_WORLD_WRITABLE: u32 = 0o1002;
     let dir = dir.stat().map_err(|e| Error::io("inspect the directory of", path, e))?;
     let shared = dir.mode & STICKY_AND_WORLD_WRITABLE == STICKY_AND_WORLD_WRITABLE;
@@ -302,8 +306,7 @@ pub(crate) fn split(path: &Path) -> Result<(&Path, &OsStr)> {
 }
 
 fn open_parent(path: &Path, parent: &Path, create: bool) -> Result<Dir> {
-    let opened =
-        if create { crate::atomic::create_parents::open_or_create(parent) } else { Dir::open(parent) };
+    let opened = if create { create_parents::open_or_create(parent) } else { Dir::open(parent) };
     opened.map_err(|e| Error::naming("open the directory of", path, e))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::atomic::create_parents;
 use crate::atomic::staged::TRIES;
-use crate::atomic::target::{MAX_LINKS, refuse_planted_link, split};
+use crate::atomic::target::{MAX_LINKS, read_link, split};
 use crate::dir::version::LockedVersion;
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
@@ -96,20 +96,13 @@ impl DirTarget {
     }
 
     fn follow(&mut self, link: &Stat, options: &SetOptions) -> Result<()> {
-        refuse_planted_link(&self.parent, link, &self.path)?;
-        let fail = |e| Error::io("follow the link", &self.path, e);
-        let text = self.parent.read_link(&self.name).map_err(fail)?;
+        let text = read_link(&self.parent, &self.name, link, &self.path)?;
         let (parent, name) = split(text.components().as_path())
             .map_err(|_| Error::new(ErrorKind::InvalidPath, "follow the link", &self.path))?;
-        let dir = match self.parent.open_at(parent) {
-            Err(e) if options.create_parents && sys::is_not_found(&e) => {
-                create_parents::create(&self.parent, parent)
-            }
-            opened => opened,
-        };
+        let dir = create_parents::open_at(&self.parent, parent, options.create_parents);
         self.place.push(parent);
         self.name = name.to_owned();
-        self.parent = Arc::new(dir.map_err(fail)?);
+        self.parent = Arc::new(dir.map_err(|e| Error::io("follow the link", &self.path, e))?);
         Ok(())
     }
 }

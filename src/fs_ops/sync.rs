@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::atomic::parent_sync::sync_parent;
-use crate::atomic::target::{MAX_LINKS, refuse_no_path, refuse_planted_link, split};
+use crate::atomic::target::{MAX_LINKS, read_link, refuse_no_path, split};
 use crate::error::{Error, Result};
 use crate::error_kind::ErrorKind;
 use crate::failing;
@@ -53,9 +53,8 @@ pub fn sync(path: impl AsRef<Path>) -> Result<Committed> {
         let found = place.stat("sync")?;
         match found.kind {
             Kind::Symlink => {
-                refuse_planted_link(&place.dir, &found, path)?;
+                let text = read_link(&place.dir, &place.name, &found, path)?;
                 place.sync_parent()?;
-                let text = place.dir.read_link(&place.name).map_err(failed)?;
                 let Ok((parent, name)) = split(without_slash(&text)) else {
                     return sync_dir(&place.dir.open_at(&text).map_err(failed)?, path);
                 };
