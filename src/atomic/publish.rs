@@ -46,7 +46,7 @@ impl Guard for Unguarded {
     }
 }
 
-/// What the options decide of the steps 6, 8 and 10. They are reached by these pointers only, so that the linker leaves
+/// The decisions of the options about steps 6, 8 and 10. They are reached by these pointers only, so that the linker leaves
 /// them out of a program that saves with the default options.
 struct Choices {
     file_sync: fn(&WriteOptions, &Dir, (FsKind, &Stat)) -> FileSync,
@@ -60,7 +60,7 @@ static OF_OPTIONS: Choices = Choices {
     needs_parent_sync: |options, kind, stat| needs_parent_sync(options.durability, kind, stat),
 };
 
-/// What [`OF_OPTIONS`] says of [`WriteOptions::new`].
+/// The answers that [`OF_OPTIONS`] gives for [`WriteOptions::new`].
 static DEFAULT: Choices = Choices {
     file_sync: |_, _, _| FileSync::Fsync,
     keep_previous: |_, _| Ok(None),

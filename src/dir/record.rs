@@ -30,12 +30,13 @@ pub(crate) struct SwapRecord {
     pub(crate) old: OldVersion,
 }
 
-/// What tells the old version from anything that others may put in its place.
+/// The mark that tells the old version from anything that others may put in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OldVersion {
-    /// It is renamed away, as it is.
+    /// The old version is renamed away, as it is.
     Renamed(Fingerprint),
-    /// It can't be renamed, and is deleted where it is, bit by bit. An overlay may give it another identity on the way.
+    /// The old version can't be renamed, and is deleted where it is, bit by bit. An overlay may give it another identity
+    /// on the way.
     Deleted(LastingId),
 }
 

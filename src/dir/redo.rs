@@ -55,7 +55,7 @@ pub(crate) enum SwapAction {
     Distrust,
 }
 
-/// What became of an action.
+/// The outcome of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Redone {
     /// Also what became of the old version, if it was renamed away.

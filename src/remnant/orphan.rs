@@ -44,7 +44,7 @@ impl Drop for Abandoned {
     }
 }
 
-/// What is moved aside: nobody uses it.
+/// A remnant that is to be moved aside; nobody uses it.
 enum Orphan {
     Tree(#[expect(dead_code, reason = "its lock is held until this is dropped")] Abandoned),
     File(#[expect(dead_code, reason = "its lock is held until this is dropped")] InTurn),

@@ -1,4 +1,4 @@
-//! What a directory and a file do in the same way on every platform.
+//! Operations of a directory and of a file that are the same on every platform.
 
 use std::ffi::OsStr;
 use std::io;
@@ -56,7 +56,7 @@ impl Dir {
         self.link_into(from, self, to)
     }
 
-    /// What has this name, as [`entries`](Dir::entries) told it, or asked for where they could not tell.
+    /// The kind of the entry with this name, as [`entries`](Dir::entries) told it, or asked for where they could not tell.
     pub(crate) fn kind_of(&self, name: &OsStr, listed: Option<Kind>) -> io::Result<Kind> {
         listed.map_or_else(|| Ok(self.stat_at(name)?.kind), Ok)
     }

@@ -1,4 +1,4 @@
-//! What macOS and every other Unix but Linux have in common.
+//! Calls that macOS and every other Unix but Linux have in common.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! What `stat` tells, on every Unix.
+//! The answers of `stat`, on every Unix.
 
 use std::ffi::OsStr;
 use std::io;
